@@ -1,0 +1,1 @@
+//! Ears for telephone calls: speech detection, turns, Whisper.

@@ -1,0 +1,1 @@
+//! Latency, load, quality and speech benches.

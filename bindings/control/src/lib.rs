@@ -1,0 +1,1 @@
+//! The control protocol of mr-sip: types, framing, server and client.
