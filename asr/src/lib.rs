@@ -1,1 +1,48 @@
 //! Ears for telephone calls: speech detection, turns, Whisper.
+//!
+//! Caller samples (8 kHz mono `f32`) come in through one `rtrb` ring a call; what was said comes out as
+//! [`EarsEvent`]s. This crate knows nothing of RTP or SIP.
+//!
+//! ```text
+//! ring ─> listener thread: [vad] ─> [turn] ─> jobs ─> [queue] ─> N workers: [resample] ─> [whisper] ─> [text]
+//!          (one for all calls)                                   (one state each)             │
+//!              └──────────────────────────── EarsEvent <─────────────────────────────────────┘
+//! ```
+//!
+//! What holds everywhere in here:
+//!
+//! - **Time is the stream's own sample clock**: 0 is the first sample of the call's media, lost samples are
+//!   counted in, and no wall clock decides what was said. Feeding faster than real time gives the same words.
+//! - **Every queue is bounded** and hearing never stops the phone:
+//!
+//!   | queue | bound | when full |
+//!   |---|---|---|
+//!   | caller's ring | the producer's | producer drops and counts; the listener keeps the clock right |
+//!   | audio kept a call | pre-roll, or one utterance ([`TurnPolicy::max_utterance`]) | the utterance is cut |
+//!   | jobs a call | 1 partial, 1 eager, [`MAX_FINALS_PER_STREAM`] finals | newest partial wins; for finals the listener stops reading that call's ring, so the loss is counted there |
+//!   | events | [`EVENT_QUEUE`] | the listener waits (the rings take the loss) |
+//!
+//! - **Each utterance gets exactly one [`EarsEvent::Final`]**, in order, even when nothing was understood (then its
+//!   text is empty) and even when a worker died over it.
+//! - **Nothing is invented**: silence, noise and tones give no text .
+//!
+//! [`vad`] and [`turn`] are pure and can be used and tested alone.
+
+#![deny(missing_docs)]
+
+mod ears;
+mod error;
+mod event;
+pub mod model;
+pub mod turn;
+pub mod vad;
+
+pub use ears::{EVENT_QUEUE, Ears, EarsConfig, MAX_FINALS_PER_STREAM};
+pub use error::AsrError;
+pub use event::{EarsEvent, RestartCause, StreamId};
+pub use turn::TurnPolicy;
+
+/// Samples a second of everything that enters this crate by a ring.
+pub const STREAM_RATE_HZ: u32 = 8_000;
+/// Samples a second that Whisper wants.
+pub const WHISPER_RATE_HZ: u32 = 16_000;
