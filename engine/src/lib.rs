@@ -1,1 +1,7 @@
-//! Real-time media for telephone calls: RTP, playout, the agent's voice, JACK.
+//! Real-time media for telephone calls.
+#![deny(missing_docs)]
+
+pub mod jack;
+
+/// Samples a call moves on every tick of the media thread: 5 ms at 8 kHz.
+pub const TICK_SAMPLES: usize = 40;

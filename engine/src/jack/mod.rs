@@ -1,0 +1,3 @@
+//! The JACK room: one client, three ports a call.
+
+pub mod rings;
