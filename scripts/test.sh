@@ -1,0 +1,159 @@
+#!/usr/bin/env bash
+# Runs every check of the repository, after installing what they lack. Shows each step as it runs and a table at
+# the end; whole logs are under target/logs. Exit code 1 if any step failed.
+#
+#   scripts/test.sh              everything
+#   scripts/test.sh --quick      only the Rust tests
+#   scripts/test.sh --fuzz 60    everything, each fuzz test running for 60 seconds instead of 2
+#   scripts/test.sh --no-install installs nothing; checks whose tool is missing are skipped or fail
+
+# shellcheck disable=SC2317 # the functions that are steps are called by name
+set -euo pipefail
+# shellcheck source=scripts/lib.sh
+source "$(dirname -- "${BASH_SOURCE[0]}")/lib.sh"
+
+quick='' install=yes fuzz_seconds=2
+while (($#)); do
+    case $1 in
+        --quick) quick=yes ;;
+        --no-install) install='' ;;
+        --fuzz)
+            fuzz_seconds=${2:?--fuzz wants a number of seconds}
+            shift
+            ;;
+        *)
+            sed -n '2,/^\(set\|$\)/s/^# \{0,1\}//p' "${BASH_SOURCE[0]}"
+            [[ $1 == -h || $1 == --help ]] && exit 0
+            exit 2
+            ;;
+    esac
+    shift
+done
+
+began=$SECONDS
+[[ -z $install ]] || "$root/scripts/install.sh" --test
+use_rust || die "no Rust $rust_wanted or later: run scripts/install.sh"
+cd "$root"
+mkdir -p "$logs"
+
+# A test that hangs must not hang the machine that runs it.
+limited() { timeout --kill-after=10 1500 "$@"; }
+
+table=() failed=0
+
+# watch LOG: keeps every line of a step's output, and shows all but the tests that passed and cargo's word on each
+# crate; of those it shows the count, because minutes of silence look like a hang.
+watch() {
+    local line crates=0
+    while IFS= read -r line; do
+        printf '%s\n' "$line" >>"$1"
+        case $line in
+            *' Compiling '* | *' Checking '* | *' Documenting '*)
+                crates=$((crates + 1))
+                if [[ -t 1 ]]; then
+                    printf '\r\e[K    %d crates: %s' "$crates" "${line##*ing }"
+                elif ((crates % 50 == 0)); then
+                    note "$crates crates ..."
+                fi
+                continue
+                ;;
+            *' Downloaded '* | *' Downloading '* | *' Adding '* | 'test '*' ... ok' | 'running '*' test'* | '') continue ;;
+        esac
+        [[ ! -t 1 || $crates == 0 ]] || printf '\r\e[K'
+        printf '    %s\n' "$line"
+    done
+    [[ ! -t 1 || $crates == 0 ]] || printf '\r\e[K'
+}
+
+# step NAME COMMAND...
+step() {
+    local name=$1 log=$logs/$1.log started=$SECONDS code=0 took
+    shift
+    say "$name"
+    : >"$log"
+    "$@" </dev/null 2>&1 | watch "$log" || code=${PIPESTATUS[0]}
+    took=$(elapsed $((SECONDS - started)))
+    if ((code == 0)); then
+        note "${green}passed${plain} in $took"
+        table+=("$(printf '%-12s %spassed%s  %7s' "$name" "$green" "$plain" "$took")")
+    else
+        failed=1
+        ((code != 124 && code != 137)) || note 'it hung and was stopped'
+        note "${red}FAILED${plain} in $took; the whole log: $log"
+        table+=("$(printf '%-12s %sFAILED%s  %7s  %s' "$name" "$red" "$plain" "$took" "$log")")
+    fi
+}
+
+skip() { # NAME WHY
+    say "$1"
+    note "${yellow}skipped${plain}: $2"
+    table+=("$(printf '%-12s %sskipped%s          %s' "$1" "$yellow" "$plain" "$2")")
+}
+
+shell_scripts() {
+    local file
+    for file in scripts/*.sh .ci/run; do bash -n "$file" || return 1; done
+    if command -v shellcheck >/dev/null; then
+        shellcheck --external-sources scripts/*.sh .ci/run
+    else
+        echo 'shellcheck is not installed: only the syntax was read'
+    fi
+}
+
+python_tests() {
+    local folder
+    for folder in bindings/mindroot asr/model; do
+        [[ -d $folder ]] || continue
+        echo "$folder"
+        (cd "$folder" && limited python3 -m unittest discover) || return 1
+    done
+}
+
+docs() { RUSTDOCFLAGS='-D warnings' limited cargo doc --locked --workspace --no-deps; }
+
+# The same property tests as among the Rust tests, with far more cases; those that run against the clock, for longer.
+fuzz() {
+    PROPTEST_CASES=$((fuzz_seconds * 2000)) MR_SIP_FUZZ_SECONDS=$fuzz_seconds \
+        limited cargo test --locked --workspace --lib --tests fuzz
+}
+
+summary() {
+    say "Summary ($(elapsed $((SECONDS - began))) in all, Rust $rust_version)"
+    printf '    %s\n' "${table[@]}"
+    awk '/^test result:/ { passed += $4; bad += $6; ignored += $8 }
+         END { printf "    Rust tests: %d passed, %d failed, %d ignored\n", passed, bad, ignored }' "$logs/tests.log" 2>/dev/null || true
+    if ((failed)); then note "${red}FAILED$plain"; else note "${green}all passed$plain"; fi
+}
+
+if [[ -z $quick ]]; then
+    step shell shell_scripts
+    if cargo fmt --version >/dev/null 2>&1; then
+        step format cargo fmt --all --check
+    else
+        skip format 'this Rust has no rustfmt (rustup component add rustfmt)'
+    fi
+    if cargo clippy --version >/dev/null 2>&1; then
+        step clippy limited cargo clippy --locked --workspace --all-targets -- -D warnings
+    else
+        skip clippy 'this Rust has no clippy; Debian packages none for it (rustup component add clippy)'
+    fi
+fi
+step build limited cargo test --locked --workspace --no-run
+step tests limited cargo test --locked --workspace --no-fail-fast
+if [[ -z $quick ]]; then
+    step docs docs
+    step python python_tests
+    step fuzz fuzz
+    if cargo deny --version >/dev/null 2>&1; then
+        step licences cargo deny --locked check licenses bans sources
+        if cargo deny fetch >/dev/null 2>&1; then
+            step advisories cargo deny --locked check advisories
+        else
+            skip advisories 'the advisory database could not be fetched'
+        fi
+    else
+        skip licences 'cargo-deny is not installed (cargo install --locked cargo-deny)'
+    fi
+fi
+summary
+exit "$failed"
