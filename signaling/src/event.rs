@@ -1,0 +1,210 @@
+//! What the user agent tells its application, and what it is told to dial.
+
+use std::{fmt, net::SocketAddr, time::Duration};
+
+/// Names a call for as long as the process runs; numbers are never used twice. Shown as `c17`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct CallId(pub u32);
+
+impl fmt::Display for CallId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "c{}", self.0)
+    }
+}
+
+/// A call to be made.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Dial {
+    /// The account to call from: gives the caller's address, the proxy and the credentials. Without one the call goes
+    /// straight to the host in `to`, and is never authenticated.
+    pub account: Option<String>,
+    /// `sip:user@host[:port]`, `user@host`, `tel:+4930...`, or (with an account) a bare number or user name.
+    pub to: String,
+    /// The offer, as [`crate::sdp::offer`] writes it.
+    pub sdp: String,
+}
+
+/// What happens in the user agent.
+///
+/// For each call exactly one [`Event::Ended`] comes, and nothing after it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Event {
+    /// A registrar has taken us in, or has refreshed its binding.
+    Registered {
+        /// The account's name.
+        account: String,
+        /// How long the binding lasts; it is refreshed well before.
+        expires: Duration,
+    },
+    /// The binding was removed at our request.
+    Unregistered {
+        /// The account's name.
+        account: String,
+    },
+    /// A registration failed; it will be tried again by itself.
+    RegistrationFailed {
+        /// The account's name.
+        account: String,
+        /// One sentence, without secrets.
+        reason: String,
+        /// The registrar's answer, if there was one.
+        status: Option<u16>,
+        /// When the next attempt is made.
+        retry_in: Duration,
+    },
+    /// Somebody calls. 100 has been sent; answer with `ring`, `answer` or `reject`.
+    Incoming {
+        /// The new call.
+        call: CallId,
+        /// The caller's URI, from the From header.
+        from: String,
+        /// The called URI, from the To header.
+        to: String,
+        /// The caller's display name, without quotes; control characters are removed.
+        display_name: Option<String>,
+        /// Where the INVITE came from.
+        source: SocketAddr,
+        /// The account whose registrar or contact address the call came to, if that is known.
+        account: Option<String>,
+        /// The caller's offer; `None`: the offer is ours to make, in the answer.
+        offer: Option<String>,
+    },
+    /// 101 to 199 came for a call we make.
+    Progress {
+        /// The call.
+        call: CallId,
+        /// 180 ringing, 183 session progress, ...
+        status: u16,
+        /// Early media's answer, if the response carried one.
+        sdp: Option<String>,
+    },
+    /// The call is up. Outgoing: 200 came. Incoming: the ACK to our 200 came.
+    Answered {
+        /// The call.
+        call: CallId,
+        /// The far end's answer. For incoming calls only there if we had to make the offer.
+        sdp: Option<String>,
+    },
+    /// The far end wants other media (hold, resume, a new address). Answer with `answer_reoffer` or `reject_reoffer`.
+    Reoffer {
+        /// The call.
+        call: CallId,
+        /// Its offer; `None`: the offer is ours to make.
+        sdp: Option<String>,
+    },
+    /// The far end's answer to an offer that a `Reoffer` without description made us make.
+    ReofferAnswered {
+        /// The call.
+        call: CallId,
+        /// The answer.
+        sdp: String,
+    },
+    /// A digit came by INFO (`application/dtmf-relay` or `application/dtmf`).
+    Digit {
+        /// The call.
+        call: CallId,
+        /// `0`-`9`, `*`, `#`, `A`-`D`.
+        digit: char,
+        /// How long it was pressed; 160 ms if the message does not say.
+        duration: Duration,
+    },
+    /// The call is over.
+    Ended {
+        /// The call.
+        call: CallId,
+        /// Why, in one word.
+        cause: EndCause,
+        /// The SIP status that ended it, if one did.
+        status: Option<u16>,
+        /// Why, in one sentence.
+        reason: String,
+    },
+    /// Answers [`crate::net::Command::Dial`]: the call has this number now.
+    Dialing {
+        /// The tag given with the command.
+        tag: u64,
+        /// The call.
+        call: CallId,
+    },
+    /// Answers [`crate::net::Command::Dial`]: nothing was sent.
+    DialFailed {
+        /// The tag given with the command.
+        tag: u64,
+        /// Why.
+        error: String,
+    },
+}
+
+/// Why a call ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum EndCause {
+    /// We hung up (or cancelled, or rejected).
+    LocalHangup,
+    /// The far end hung up an answered call.
+    RemoteHangup,
+    /// The caller gave up before we answered.
+    Cancelled,
+    /// 486, 600.
+    Busy,
+    /// 408, 480, 487 from the far end, or nobody answered within the limit.
+    NoAnswer,
+    /// 603, or 403 without a challenge before it.
+    Declined,
+    /// 404, 410, 484, 604.
+    NotFound,
+    /// 401, 407 that we can not or may not answer, 403 after credentials.
+    Auth,
+    /// 415, 488, 606, or a session description that cannot be used.
+    Media,
+    /// Nothing reachable at that address: name not found, socket refused.
+    Network,
+    /// Sent again and again without any answer; or our answer was never acknowledged.
+    Timeout,
+    /// Any other refusal, 3xx (redirects are not followed) and 4xx to 6xx.
+    Rejected,
+    /// The protocol was broken.
+    Error,
+}
+
+impl EndCause {
+    /// The word of the control protocol.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            EndCause::LocalHangup => "hangup",
+            EndCause::RemoteHangup => "remote_hangup",
+            EndCause::Cancelled => "cancelled",
+            EndCause::Busy => "busy",
+            EndCause::NoAnswer => "no_answer",
+            EndCause::Declined => "declined",
+            EndCause::NotFound => "not_found",
+            EndCause::Auth => "auth",
+            EndCause::Media => "media",
+            EndCause::Network => "network",
+            EndCause::Timeout => "timeout",
+            EndCause::Rejected => "rejected",
+            EndCause::Error => "error",
+        }
+    }
+
+    /// What a final refusal means. `challenged`: credentials had been sent before it came.
+    pub(crate) fn of_status(status: u16, challenged: bool) -> EndCause {
+        match status {
+            486 | 600 => EndCause::Busy,
+            408 | 480 | 487 => EndCause::NoAnswer,
+            403 if challenged => EndCause::Auth,
+            403 | 603 => EndCause::Declined,
+            404 | 410 | 484 | 604 => EndCause::NotFound,
+            401 | 407 => EndCause::Auth,
+            415 | 488 | 606 => EndCause::Media,
+            _ => EndCause::Rejected,
+        }
+    }
+}
+
+impl fmt::Display for EndCause {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}

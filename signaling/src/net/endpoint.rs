@@ -1,0 +1,443 @@
+//! The endpoint: the thread, its loop, and the handle to it.
+
+use std::{
+    io,
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+    thread::{self, JoinHandle},
+    time::{Duration, Instant},
+};
+
+use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
+use mio::{Events, Interest, Poll, Token, Waker, net::UdpSocket};
+use rand::{TryRng, rngs::SysRng};
+
+use super::{local_ip_towards, resolver::Resolver};
+use crate::{
+    agent::{LocalIp, Seed, Transmit, UserAgent, UserAgentConfig},
+    error::SignalingError,
+    event::{CallId, Dial, Event},
+};
+
+/// Commands that may wait for the loop.
+pub const COMMAND_QUEUE: usize = 1024;
+/// Events that may wait for the application.
+pub const EVENT_QUEUE: usize = 4096;
+/// Datagrams taken per wake-up before timers and commands get their turn again.
+const DATAGRAMS_A_TURN: usize = 256;
+/// How soon events that found no room are tried again.
+const EVENT_RETRY: Duration = Duration::from_millis(5);
+/// How long an endpoint that closes waits for BYEs and unregistrations to be answered.
+const CLOSE_LIMIT: Duration = Duration::from_secs(2);
+/// The largest UDP payload.
+const LARGEST_DATAGRAM: usize = 65_535;
+
+const SOCKET: Token = Token(0);
+const WAKER: Token = Token(1);
+
+/// How an endpoint is set up.
+#[derive(Debug, Clone)]
+pub struct EndpointConfig {
+    /// Where to listen; port 0 takes any free one, an unspecified address all interfaces.
+    pub bind: SocketAddr,
+    /// The user agent; its `local` and `local_ip` are filled in.
+    pub agent: UserAgentConfig,
+}
+
+/// What the user agent can be told, across the thread.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Command {
+    /// Call somebody; [`Event::Dialing`] or [`Event::DialFailed`] answers with the same tag.
+    Dial {
+        /// Chosen by the caller.
+        tag: u64,
+        /// The call.
+        dial: Dial,
+    },
+    /// See [`UserAgent::ring`].
+    Ring(CallId),
+    /// See [`UserAgent::answer`].
+    Answer {
+        /// The call.
+        call: CallId,
+        /// Our answer (or offer, if the INVITE had none).
+        sdp: String,
+    },
+    /// See [`UserAgent::reject`].
+    Reject {
+        /// The call.
+        call: CallId,
+        /// 300 to 699.
+        status: u16,
+    },
+    /// See [`UserAgent::hangup`].
+    Hangup(CallId),
+    /// See [`UserAgent::answer_reoffer`].
+    AnswerReoffer {
+        /// The call.
+        call: CallId,
+        /// Our answer (or offer).
+        sdp: String,
+    },
+    /// See [`UserAgent::reject_reoffer`].
+    RejectReoffer {
+        /// The call.
+        call: CallId,
+        /// 300 to 699, usually 488.
+        status: u16,
+    },
+}
+
+/// What the loop counted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub struct EndpointStats {
+    /// Datagrams received.
+    pub received: u64,
+    /// Datagrams sent.
+    pub sent: u64,
+    /// Datagrams the system did not take: a full buffer, no route, a refused port.
+    pub send_errors: u64,
+    /// Errors reading the socket; on Linux usually ICMP's news about something sent before.
+    pub receive_errors: u64,
+    /// Datagrams that were no SIP message.
+    pub malformed: u64,
+}
+
+#[derive(Debug, Default)]
+struct SharedStats {
+    received: AtomicU64,
+    sent: AtomicU64,
+    send_errors: AtomicU64,
+    receive_errors: AtomicU64,
+    malformed: AtomicU64,
+}
+
+enum Order {
+    Do(Command),
+    Close,
+}
+
+/// A user agent on a socket. Dropping it closes it: calls are ended, bindings removed, for at most two seconds.
+#[derive(Debug)]
+pub struct Endpoint {
+    local: SocketAddr,
+    orders: Sender<Order>,
+    events: Receiver<Event>,
+    waker: Arc<Waker>,
+    stats: Arc<SharedStats>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Endpoint {
+    /// Opens the socket and starts the thread. `on_event` is called from that thread after events were queued: make it
+    /// short, a waker or a channel.
+    ///
+    /// # Errors
+    /// The socket could not be opened (port in use), the configuration is bad, or the thread could not be made.
+    pub fn start(
+        config: EndpointConfig,
+        on_event: impl Fn() + Send + 'static,
+    ) -> Result<Endpoint, SignalingError> {
+        let bind = config.bind;
+        let failed = |source| SignalingError::Socket { addr: bind, source };
+        let mut socket = UdpSocket::bind(bind).map_err(failed)?;
+        let local = socket.local_addr().map_err(failed)?;
+        let poll = Poll::new().map_err(SignalingError::Start)?;
+        poll.registry()
+            .register(&mut socket, SOCKET, Interest::READABLE)
+            .map_err(SignalingError::Start)?;
+        let waker = Arc::new(Waker::new(poll.registry(), WAKER).map_err(SignalingError::Start)?);
+
+        let mut agent_config = config.agent;
+        agent_config.local = local;
+        agent_config.local_ip = if local.ip().is_unspecified() {
+            LocalIp::Route(Arc::new(local_ip_towards))
+        } else {
+            LocalIp::Fixed(local.ip())
+        };
+        let mut seed = Seed::default();
+        SysRng
+            .try_fill_bytes(&mut seed)
+            .map_err(|e| SignalingError::Start(io::Error::other(e.to_string())))?;
+        let agent = UserAgent::new(agent_config, seed)?;
+
+        let (orders, taken) = bounded(COMMAND_QUEUE);
+        let (told, events) = bounded(EVENT_QUEUE);
+        let wake = waker.clone();
+        let resolver = Resolver::start(Arc::new(move || {
+            let _ = wake.wake();
+        }))
+        .map_err(SignalingError::Start)?;
+        let stats = Arc::new(SharedStats::default());
+        let running = Running {
+            poll,
+            socket,
+            agent,
+            orders: taken,
+            events: told,
+            waiting: None,
+            on_event: Box::new(on_event),
+            resolver,
+            stats: stats.clone(),
+            closing: None,
+        };
+        let thread = thread::Builder::new()
+            .name("sip".into())
+            .spawn(move || running.run())
+            .map_err(SignalingError::Start)?;
+        Ok(Endpoint {
+            local,
+            orders,
+            events,
+            waker,
+            stats,
+            thread: Some(thread),
+        })
+    }
+
+    /// Where it listens, with the port that was really taken.
+    pub fn local_addr(&self) -> SocketAddr {
+        self.local
+    }
+
+    /// Hands a command to the loop; never blocks.
+    ///
+    /// # Errors
+    /// [`SignalingError::Queue`]: the queue is full or the loop has ended; nothing was done.
+    pub fn command(&self, command: Command) -> Result<(), SignalingError> {
+        self.order(Order::Do(command))
+    }
+
+    /// The next event, if there is one.
+    pub fn try_recv(&self) -> Option<Event> {
+        self.events.try_recv().ok()
+    }
+
+    /// The next event, waited for.
+    pub fn recv_timeout(&self, limit: Duration) -> Option<Event> {
+        self.events.recv_timeout(limit).ok()
+    }
+
+    /// What the loop counted.
+    pub fn stats(&self) -> EndpointStats {
+        EndpointStats {
+            received: self.stats.received.load(Relaxed),
+            sent: self.stats.sent.load(Relaxed),
+            send_errors: self.stats.send_errors.load(Relaxed),
+            receive_errors: self.stats.receive_errors.load(Relaxed),
+            malformed: self.stats.malformed.load(Relaxed),
+        }
+    }
+
+    /// Ends all calls, removes all bindings, and waits at most two seconds for the answers. Events of that time stay to be
+    /// received.
+    pub fn close(&mut self) {
+        let Some(thread) = self.thread.take() else {
+            return;
+        };
+        // a full command queue empties within a turn of the loop, unless the loop is gone
+        while let Err(SignalingError::Queue(FULL)) = self.order(Order::Close) {
+            thread::yield_now();
+        }
+        if thread.join().is_err() {
+            log::error!("the signaling thread panicked");
+        }
+    }
+
+    fn order(&self, order: Order) -> Result<(), SignalingError> {
+        self.orders.try_send(order).map_err(|e| match e {
+            TrySendError::Full(_) => SignalingError::Queue(FULL),
+            TrySendError::Disconnected(_) => SignalingError::Queue("it has ended"),
+        })?;
+        self.waker
+            .wake()
+            .map_err(|_| SignalingError::Queue("it cannot be woken"))
+    }
+}
+
+const FULL: &str = "its queue is full";
+
+impl Drop for Endpoint {
+    fn drop(&mut self) {
+        self.close();
+    }
+}
+
+struct Running {
+    poll: Poll,
+    socket: UdpSocket,
+    agent: UserAgent,
+    orders: Receiver<Order>,
+    events: Sender<Event>,
+    /// The event that found no room.
+    waiting: Option<Event>,
+    on_event: Box<dyn Fn() + Send>,
+    resolver: Resolver,
+    stats: Arc<SharedStats>,
+    /// Set once closing began: when it ends at the latest.
+    closing: Option<Instant>,
+}
+
+impl Running {
+    fn run(mut self) {
+        let mut ready = Events::with_capacity(8);
+        let mut buffer = vec![0; LARGEST_DATAGRAM];
+        let mut more = false;
+        self.agent.handle_timeout(Instant::now());
+        loop {
+            self.hand_out();
+            if let Some(limit) = self.closing
+                && (self.agent.is_idle() || Instant::now() >= limit)
+            {
+                return;
+            }
+            if let Err(e) = self.poll.poll(&mut ready, Some(self.sleep(more)))
+                && e.kind() != io::ErrorKind::Interrupted
+            {
+                log::error!("waiting for the SIP socket failed: {e}");
+                thread::sleep(EVENT_RETRY);
+            }
+            more = self.receive(&mut buffer);
+            let now = Instant::now();
+            while let Some((id, addresses)) = self.resolver.try_answer() {
+                self.agent.handle_resolved(now, id, &addresses);
+            }
+            self.take_orders(now);
+            self.agent.handle_timeout(now);
+        }
+    }
+
+    /// How long to wait for the socket. `more`: datagrams were left behind, and mio tells of them only once.
+    fn sleep(&self, more: bool) -> Duration {
+        if more {
+            return Duration::ZERO;
+        }
+        let now = Instant::now();
+        let mut until = self
+            .agent
+            .poll_timeout()
+            .map(|t| t.saturating_duration_since(now));
+        let mut sooner = |d: Duration| until = Some(until.map_or(d, |u| u.min(d)));
+        if self.waiting.is_some() {
+            sooner(EVENT_RETRY);
+        }
+        if let Some(limit) = self.closing {
+            sooner(limit.saturating_duration_since(now));
+        }
+        // a bound of its own, so that a lost wake-up could never be for ever
+        until
+            .unwrap_or(Duration::from_secs(60))
+            .min(Duration::from_secs(60))
+    }
+
+    /// Reads what has come; true if there may be more.
+    fn receive(&mut self, buffer: &mut [u8]) -> bool {
+        for _ in 0..DATAGRAMS_A_TURN {
+            match self.socket.recv_from(buffer) {
+                Ok((length, from)) => {
+                    self.stats.received.fetch_add(1, Relaxed);
+                    if let Some(bytes) = buffer.get(..length) {
+                        self.agent.handle_datagram(Instant::now(), from, bytes);
+                    }
+                    self.send();
+                }
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock => return false,
+                Err(e) => {
+                    // ICMP errors surface here, without the address they are about
+                    self.stats.receive_errors.fetch_add(1, Relaxed);
+                    log::debug!("SIP socket: {e}");
+                }
+            }
+        }
+        true
+    }
+
+    fn take_orders(&mut self, now: Instant) {
+        for _ in 0..COMMAND_QUEUE {
+            match self.orders.try_recv() {
+                Ok(Order::Do(command)) => self.obey(now, command),
+                Ok(Order::Close) => {
+                    if self.closing.is_none() {
+                        self.closing = Some(now + CLOSE_LIMIT);
+                        self.agent.shutdown(now);
+                    }
+                }
+                Err(_) => return,
+            }
+        }
+    }
+
+    fn obey(&mut self, now: Instant, command: Command) {
+        let agent = &mut self.agent;
+        let done = match command {
+            Command::Dial { tag, dial } => {
+                agent.dial_tagged(now, tag, dial);
+                Ok(())
+            }
+            Command::Ring(call) => agent.ring(now, call),
+            Command::Answer { call, sdp } => agent.answer(now, call, sdp),
+            Command::Reject { call, status } => agent.reject(now, call, status),
+            Command::Hangup(call) => agent.hangup(now, call),
+            Command::AnswerReoffer { call, sdp } => agent.answer_reoffer(now, call, sdp),
+            Command::RejectReoffer { call, status } => agent.reject_reoffer(now, call, status),
+        };
+        // the call ended while the command was on its way; its event is in the queue
+        if let Err(e) = done {
+            log::debug!("command not done: {e}");
+        }
+    }
+
+    fn send(&mut self) {
+        while let Some(Transmit { to, bytes }) = self.agent.poll_transmit() {
+            match self.socket.send_to(&bytes, to) {
+                Ok(_) => {
+                    self.stats.sent.fetch_add(1, Relaxed);
+                }
+                Err(e) => {
+                    self.stats.send_errors.fetch_add(1, Relaxed);
+                    log::debug!("nothing sent to {to}: {e}");
+                    if !matches!(
+                        e.kind(),
+                        io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted
+                    ) {
+                        self.agent.handle_unreachable(Instant::now(), to);
+                    }
+                }
+            }
+        }
+        self.stats
+            .malformed
+            .store(self.agent.counters().malformed, Relaxed);
+    }
+
+    /// Everything the agent has for others: datagrams, questions, events.
+    fn hand_out(&mut self) {
+        self.send();
+        while let Some(question) = self.agent.poll_resolve() {
+            if let Err(question) = self.resolver.ask(question) {
+                self.agent.handle_resolved(Instant::now(), question.id, &[]);
+            }
+        }
+        self.send();
+        let mut told = false;
+        while let Some(event) = self.waiting.take().or_else(|| self.agent.poll_event()) {
+            match self.events.try_send(event) {
+                Ok(()) => told = true,
+                Err(TrySendError::Full(event)) => {
+                    self.waiting = Some(event);
+                    break;
+                }
+                // nobody listens any more: the handle is being dropped
+                Err(TrySendError::Disconnected(_)) => break,
+            }
+        }
+        if told {
+            (self.on_event)();
+        }
+    }
+}
