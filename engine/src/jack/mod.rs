@@ -1,3 +1,34 @@
-//! The JACK room: one client, three ports a call.
+//! JACK: each call's audio as ports of one client, so that any JACK program can listen, record or be patched in.
+//!
+//! ```text
+//!  media thread (8 kHz, 5 ms)                         JACK process callback (any rate, any period)
+//!  JackCall::exchange  -- caller ---> ring --> crossing --> port  c17:caller
+//!                      -- agent ----> ring --> crossing --> port  c17:agent --(patchable)--> c17:to_phone
+//!                      <- to_phone -- ring <-- crossing <-----------------------------------------'
+//! ```
+//!
+//! [`JackBridge`] owns the client and a manager thread. The manager does everything that may block or allocate:
+//! connecting, registering ports, building crossings, reconnecting. The media thread sees only [`JackCall`], whose
+//! [`exchange`](JackCall::exchange) neither allocates, locks nor waits. The process callback sees only boxes that the
+//! manager moved in by a ring and that it moves out by a ring.
+//!
+//! What must hold:
+//! - A call never waits for JACK and never depends on it. A [`JackCall`] is usable the moment
+//!   [`JackBridge::add_call`] returns; while it has no ports yet, or no server, the agent's samples go straight through.
+//! - The samples in flight are never lost. When the server dies, [`JackCall`] plays on from what it had handed to JACK,
+//!   at the delay the JACK path had, and drops that delay in the first silence.
+//! - This library never starts and never ends a JACK server.
+//! - libjack is loaded at run time; a machine without it gets [`JackError::NoLibrary`] and direct mode.
+//!
+//! # Where the agent's voice is
+//! In JACK mode a sample of the agent's voice is on the wire [`JackCall::in_flight`] samples after it was handed to
+//! `exchange`. Whoever counts what was really said subtracts it: `on_the_wire = handed_over - in_flight()`.
 
+mod bridge;
+mod call;
+mod client;
 pub mod rings;
+
+pub use bridge::{JackBridge, JackConfig, JackEvent, JackState};
+pub use call::{JackCall, Route};
+pub use client::JackError;
