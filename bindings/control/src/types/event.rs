@@ -1,0 +1,258 @@
+//! Events: what the daemon tells without being asked.
+
+use serde::{Deserialize, Serialize};
+
+use super::call::{Call, CallId, CallState, Cause, Direction};
+use super::status::{AccountState, JackState};
+
+/// Whether the far end's media arrives.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum MediaState {
+    /// Nothing has come for a while.
+    Lost,
+    /// It comes again.
+    Found,
+}
+
+/// An event with the time it was told at.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Notification {
+    /// Milliseconds since the call's media began; `None` outside calls and before media.
+    pub time_ms: Option<u64>,
+    /// What happened.
+    pub event: Event,
+}
+
+/// What happened. `at_ms`, `start_ms`, `end_ms`: milliseconds since the call's media began.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "method", content = "params")]
+#[non_exhaustive]
+pub enum Event {
+    /// Somebody calls; `call.answer` or `call.reject` it.
+    #[serde(rename = "call.incoming")]
+    CallIncoming {
+        /// The new call.
+        call: CallId,
+        /// The caller's address.
+        from: String,
+        /// The called address.
+        to: String,
+        /// The caller's name as the far end gives it.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        display_name: Option<String>,
+    },
+    /// A call's state changed.
+    #[serde(rename = "call.state")]
+    CallState {
+        /// Which call.
+        call: CallId,
+        /// Its new state.
+        state: CallState,
+        /// Who began it.
+        direction: Direction,
+        /// The caller's address.
+        from: String,
+        /// The called address.
+        to: String,
+        /// The SIP status behind it.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        status: Option<u16>,
+        /// Why it ended.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        cause: Option<Cause>,
+        /// The same in words.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        reason: Option<String>,
+    },
+    /// The far end pressed a key.
+    #[serde(rename = "call.dtmf")]
+    CallDtmf {
+        /// Which call.
+        call: CallId,
+        /// `0`-`9`, `*`, `#`, `A`-`D`.
+        digit: char,
+        /// How long it was held.
+        duration_ms: u64,
+    },
+    /// The far end's media stopped or came back.
+    #[serde(rename = "call.media")]
+    CallMedia {
+        /// Which call.
+        call: CallId,
+        /// Which of the two.
+        state: MediaState,
+    },
+    /// A call is over and its last words are written: everything about it, with transcript and stats. Nothing about it follows.
+    #[serde(rename = "call.summary")]
+    CallSummary(Box<Call>),
+    /// The caller began to speak.
+    #[serde(rename = "speech.start")]
+    SpeechStart {
+        /// Which call.
+        call: CallId,
+        /// When.
+        at_ms: u64,
+    },
+    /// The caller stopped speaking.
+    #[serde(rename = "speech.stop")]
+    SpeechStop {
+        /// Which call.
+        call: CallId,
+        /// When.
+        at_ms: u64,
+    },
+    /// What the caller has said so far of an utterance that goes on; the next one replaces it.
+    #[serde(rename = "transcript.partial")]
+    TranscriptPartial {
+        /// Which call.
+        call: CallId,
+        /// Which of the caller's utterances.
+        utterance: u32,
+        /// The words.
+        text: String,
+        /// Where the utterance begins.
+        start_ms: u64,
+        /// Where the words end.
+        end_ms: u64,
+        /// From the end of the audio to the text.
+        latency_ms: u64,
+    },
+    /// What the caller has said.
+    #[serde(rename = "transcript.final")]
+    TranscriptFinal {
+        /// Which call.
+        call: CallId,
+        /// Which of the caller's utterances.
+        utterance: u32,
+        /// The words.
+        text: String,
+        /// Where the utterance begins.
+        start_ms: u64,
+        /// Where it ends.
+        end_ms: u64,
+        /// From the end of speech to the text.
+        latency_ms: u64,
+    },
+    /// The first sample of a response was sent to the caller.
+    #[serde(rename = "response.started")]
+    ResponseStarted {
+        /// Which call.
+        call: CallId,
+        /// Which response.
+        response: u64,
+        /// Its generation.
+        generation: u64,
+    },
+    /// Every 200 ms while a response plays.
+    #[serde(rename = "response.progress")]
+    ResponseProgress {
+        /// Which call.
+        call: CallId,
+        /// Which response.
+        response: u64,
+        /// Its generation.
+        generation: u64,
+        /// How much was sent to the caller.
+        played_ms: u64,
+        /// What waits.
+        queued_ms: u64,
+    },
+    /// The last sample of a response was sent to the caller.
+    #[serde(rename = "response.finished")]
+    ResponseFinished {
+        /// Which call.
+        call: CallId,
+        /// Which response.
+        response: u64,
+        /// Its generation.
+        generation: u64,
+        /// How much was sent to the caller.
+        played_ms: u64,
+        /// Whether a halt or clear cut it short.
+        interrupted: bool,
+    },
+    /// More audio came than the window allows; what was refused must be sent again.
+    #[serde(rename = "audio.refused")]
+    AudioRefused {
+        /// Which call.
+        call: CallId,
+        /// Which response.
+        response: u64,
+        /// Samples of the frame that were taken.
+        accepted: u64,
+        /// Samples of the frame that were not.
+        refused: u64,
+    },
+    /// An account's registration changed.
+    #[serde(rename = "account.state")]
+    AccountState {
+        /// Its name.
+        account: String,
+        /// Its state.
+        state: AccountState,
+        /// Why it failed.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        reason: Option<String>,
+        /// How long the registration holds.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        expires_s: Option<u64>,
+        /// When it is tried again.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        retry_s: Option<u64>,
+    },
+    /// The JACK server came or went.
+    #[serde(rename = "jack.state")]
+    JackState {
+        /// Which of the two.
+        state: JackState,
+    },
+    /// Something a person should know.
+    #[serde(rename = "daemon.warning")]
+    DaemonWarning {
+        /// One sentence.
+        text: String,
+    },
+}
+
+impl Event {
+    /// Every event's name.
+    pub const NAMES: &'static [&'static str] = &[
+        "call.incoming",
+        "call.state",
+        "call.dtmf",
+        "call.media",
+        "call.summary",
+        "speech.start",
+        "speech.stop",
+        "transcript.partial",
+        "transcript.final",
+        "response.started",
+        "response.progress",
+        "response.finished",
+        "audio.refused",
+        "account.state",
+        "jack.state",
+        "daemon.warning",
+    ];
+
+    /// The call it is about; `None` for what concerns everybody.
+    pub fn call(&self) -> Option<CallId> {
+        match self {
+            Self::CallIncoming { call, .. }
+            | Self::CallState { call, .. }
+            | Self::CallDtmf { call, .. }
+            | Self::CallMedia { call, .. }
+            | Self::SpeechStart { call, .. }
+            | Self::SpeechStop { call, .. }
+            | Self::TranscriptPartial { call, .. }
+            | Self::TranscriptFinal { call, .. }
+            | Self::ResponseStarted { call, .. }
+            | Self::ResponseProgress { call, .. }
+            | Self::ResponseFinished { call, .. }
+            | Self::AudioRefused { call, .. } => Some(*call),
+            Self::CallSummary(call) => Some(call.call),
+            Self::AccountState { .. } | Self::JackState { .. } | Self::DaemonWarning { .. } => None,
+        }
+    }
+}

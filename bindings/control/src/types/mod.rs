@@ -1,0 +1,25 @@
+//! Every request, result, event and error of the protocol as a Rust type.
+//!
+//! Fields that are not known are ignored when reading and absent ones are left out when writing, so that either end may be newer.
+//! Durations and times are whole milliseconds (`_ms`), wall-clock times milliseconds since 1970 (`_unix_ms`).
+
+mod call;
+mod error;
+mod event;
+mod message;
+mod method;
+mod status;
+
+pub use call::{Call, CallId, CallState, Cause, Direction, Encoding, Line, MediaStats, Speaker};
+pub use error::{ApiError, ErrorCode};
+pub use event::{Event, MediaState, Notification};
+pub use message::{
+    Id, Incoming, error_message, notification_message, request_message, result_message,
+};
+pub use method::{
+    AudioClear, AudioHalt, AudioPosition, AudioResume, CallAnswer, CallDial, CallDtmf, CallGet,
+    CallHangup, CallList, CallListReply, CallReject, DaemonShutdown, DaemonStatus, DialReply, Done,
+    EventFilter, Hello, HelloReply, MediaSubscribe, MediaUnsubscribe, Method, PROTOCOL, Position,
+    Request, ResponseEnd, ResponseEndReply, ResponseStart, ResponseStartReply, SubscribeReply,
+};
+pub use status::{Account, AccountState, JackState, Status};
