@@ -44,7 +44,7 @@ build | pkg-config          | pkg-config     | finds libjack when the jack crate
 build | libjack-jackd2-dev  | pkg:jack       | the JACK client library
 demo  | jackd2              | jackd          | the sound server that calls are patched into
 demo  | espeak-ng           | espeak-ng      | speaks for the caller and for the agent
-test  | baresip-core        | baresip        | a telephone of another make at the far end
+demo  | baresip-core        | baresip        | a telephone of another make at the far end
 test  | sip-tester          | sipp           | many calls at once, and SIP written by hand
 test  | sox                 | sox            | reads and compares recordings
 test  | valgrind            | valgrind       | counts the instructions of a media tick
@@ -104,8 +104,9 @@ fi
 as_root+=(DEBIAN_FRONTEND=noninteractive)
 ((EUID == 0)) && as_root=(env "${as_root[@]}")
 
-# The log is in the build folder, except when that belongs to somebody else.
-mkdir -p "$logs" 2>/dev/null && [[ -w $logs ]] || logs=$(mktemp -d)
+# The log is in the build folder, except when the tree is somebody else's: root must leave nothing there that the
+# owner cannot build over.
+if ! { [[ -O $root ]] && mkdir -p "$logs" 2>/dev/null && [[ -w $logs ]]; }; then logs=$(mktemp -d); fi
 log=$logs/install.log
 : >"$log"
 apt_failed() { tail -n 15 "$log" >&2; die "apt-get failed; the whole log is $log"; }
