@@ -2,5 +2,6 @@
 
 pub mod crossing;
 mod resampler;
+mod steering;
 
 pub use resampler::{Resampler, ResamplerError};

@@ -218,7 +218,8 @@ mod tests {
                 let ideal = tone(500.0, 8_000, 0.3217);
                 let worst =
                     (200..out.len().min(ideal.len()) - 200).map(|n| (out[n] - ideal[n]).abs()).fold(0.0, f32::max);
-                assert!(worst < 0.02, "{rate} Hz: off the ideal by {worst}");
+                // A quarter of an 8 kHz sample: blocks of an odd length have their middle between two samples.
+                assert!(worst < 0.05, "{rate} Hz: off the ideal by {worst}");
             }
         }
     }
