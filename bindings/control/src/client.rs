@@ -31,8 +31,7 @@ use serde_json::Value;
 use crate::error::ControlError;
 use crate::frame::{self, Decoder, Frame};
 use crate::types::{
-    ApiError, Encoding, Hello, HelloReply, Id, Incoming, Notification, PROTOCOL, Request,
-    request_message,
+    ApiError, Encoding, Hello, HelloReply, Id, Incoming, Notification, PROTOCOL, Request, request_message,
 };
 
 /// How long an answer may take. The daemon answers at once; this is for one that hangs.
@@ -83,9 +82,7 @@ impl Client {
     /// [`ControlError::NotRunning`] when nobody listens, [`ControlError::NotAllowed`], and what [`Self::request`] returns.
     pub fn connect(path: &Path, hello: Hello) -> Result<Self, ControlError> {
         let stream = UnixStream::connect(path).map_err(|error| match error.kind() {
-            ErrorKind::NotFound | ErrorKind::ConnectionRefused => {
-                ControlError::NotRunning(path.to_owned())
-            }
+            ErrorKind::NotFound | ErrorKind::ConnectionRefused => ControlError::NotRunning(path.to_owned()),
             ErrorKind::PermissionDenied => ControlError::NotAllowed(path.to_owned()),
             ErrorKind::InvalidInput => ControlError::PathTooLong(path.to_owned()),
             _ => ControlError::Io(error),
@@ -106,10 +103,7 @@ impl Client {
             },
             scratch: Vec::new(),
         };
-        client.hello = client.request(&Hello {
-            protocol: PROTOCOL,
-            ..hello
-        })?;
+        client.hello = client.request(&Hello { protocol: PROTOCOL, ..hello })?;
         Ok(client)
     }
 
@@ -125,8 +119,8 @@ impl Client {
     pub fn request<R: Request>(&mut self, request: &R) -> Result<R::Reply, ControlError> {
         self.next_id += 1;
         let id = Id::Number(self.next_id);
-        let text = request_message(&id, R::NAME, request)
-            .map_err(|error| ControlError::Unexpected(error.to_string()))?;
+        let text =
+            request_message(&id, R::NAME, request).map_err(|error| ControlError::Unexpected(error.to_string()))?;
         self.scratch.clear();
         frame::write_json(&mut self.scratch, &text)?;
         self.write_scratch()?;
@@ -135,9 +129,7 @@ impl Client {
             match self.receive(deadline)? {
                 Some(Received::Message(message)) => self.waiting.push_back(message),
                 Some(Received::Answer(Some(answered), outcome)) if answered == id => {
-                    let wrong = |error| {
-                        ControlError::Unexpected(format!("the answer to {}: {error}", R::NAME))
-                    };
+                    let wrong = |error| ControlError::Unexpected(format!("the answer to {}: {error}", R::NAME));
                     return serde_json::from_value(outcome?).map_err(wrong);
                 }
                 // the daemon could not read what we sent
@@ -145,10 +137,7 @@ impl Client {
                 Some(Received::Answer(..) | Received::Ignored) => {}
                 None => {
                     let seconds = ANSWER_TIMEOUT.as_secs();
-                    return Err(ControlError::TimedOut {
-                        method: R::NAME.into(),
-                        seconds,
-                    });
+                    return Err(ControlError::TimedOut { method: R::NAME.into(), seconds });
                 }
             }
         }
@@ -167,14 +156,7 @@ impl Client {
         samples: &[u8],
     ) -> Result<(), ControlError> {
         self.scratch.clear();
-        frame::write_audio(
-            &mut self.scratch,
-            channel,
-            encoding,
-            generation,
-            monotonic_ns,
-            samples,
-        )?;
+        frame::write_audio(&mut self.scratch, channel, encoding, generation, monotonic_ns, samples)?;
         self.write_scratch()
     }
 
@@ -213,8 +195,7 @@ impl Client {
             }
             let left = deadline.saturating_duration_since(Instant::now());
             // a timeout of zero would mean to wait for ever; and a millisecond lets what is there already be read
-            self.stream
-                .set_read_timeout(Some(left.max(Duration::from_millis(1))))?;
+            self.stream.set_read_timeout(Some(left.max(Duration::from_millis(1))))?;
             match self.stream.read(self.decoder.space()) {
                 Ok(0) => return Err(ControlError::Closed),
                 Ok(count) => self.decoder.filled(count),
@@ -240,9 +221,7 @@ impl AsFd for Client {
 
 fn closed_or_io(error: std::io::Error) -> ControlError {
     match error.kind() {
-        ErrorKind::BrokenPipe | ErrorKind::ConnectionReset | ErrorKind::UnexpectedEof => {
-            ControlError::Closed
-        }
+        ErrorKind::BrokenPipe | ErrorKind::ConnectionReset | ErrorKind::UnexpectedEof => ControlError::Closed,
         _ => ControlError::Io(error),
     }
 }

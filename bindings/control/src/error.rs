@@ -27,9 +27,7 @@ pub enum ControlError {
     #[error("audio frame of {0} bytes: wanted 16 bytes of header, then whole samples")]
     BadAudio(usize),
     /// An audio frame names an encoding this version does not know.
-    #[error(
-        "audio frame of unknown encoding {0}: known are 0 (s16le), 1 (f32le), 2 (u-law) and 3 (A-law)"
-    )]
+    #[error("audio frame of unknown encoding {0}: known are 0 (s16le), 1 (f32le), 2 (u-law) and 3 (A-law)")]
     UnknownEncoding(u8),
     /// A line of the JSON-lines mode is longer than [`crate::frame::MAX_PAYLOAD`].
     #[error("line longer than {max} bytes", max = crate::frame::MAX_PAYLOAD)]

@@ -57,12 +57,7 @@ impl Header {
     /// [`ControlError::FrameTooLong`] above [`MAX_PAYLOAD`].
     pub fn new(kind: Kind, flags: u8, channel: u16, len: usize) -> Result<Self, ControlError> {
         match u32::try_from(len) {
-            Ok(short) if len <= MAX_PAYLOAD => Ok(Self {
-                kind,
-                flags,
-                channel,
-                len: short,
-            }),
+            Ok(short) if len <= MAX_PAYLOAD => Ok(Self { kind, flags, channel, len: short }),
             _ => Err(ControlError::FrameTooLong(len)),
         }
     }
@@ -86,12 +81,7 @@ impl Header {
         if kind == Kind::Json && (flags != 0 || channel != 0) {
             return Err(ControlError::ReservedBits { flags, channel });
         }
-        Ok(Self {
-            kind,
-            flags,
-            channel,
-            len,
-        })
+        Ok(Self { kind, flags, channel, len })
     }
 
     /// The header as it stands on the wire.
@@ -262,10 +252,7 @@ impl Decoder {
 
     /// A decoder that expects frames, whatever the first byte is: the client's.
     pub fn framed() -> Self {
-        Self {
-            mode: Some(Mode::Framed),
-            ..Self::default()
-        }
+        Self { mode: Some(Mode::Framed), ..Self::default() }
     }
 
     /// How the stream speaks, once known.
@@ -297,8 +284,7 @@ impl Decoder {
             }
             if self.buf.len() - self.end < READ_ROOM {
                 // doubling by what has come, not by what a header announces: half a frame costs what it sent
-                let len =
-                    (self.buf.len() * 2).clamp(READ_ROOM, HEADER_LEN + MAX_PAYLOAD + READ_ROOM);
+                let len = (self.buf.len() * 2).clamp(READ_ROOM, HEADER_LEN + MAX_PAYLOAD + READ_ROOM);
                 self.buf.resize(len.max(self.end + READ_ROOM), 0);
             }
         }
@@ -344,26 +330,15 @@ impl Decoder {
         let payload = &self.buf[from..from + len];
         Ok(Some(match header.kind {
             Kind::Json => Frame::Json(payload),
-            Kind::Audio => Frame::Audio(AudioFrame::new_checked(
-                header.channel,
-                header.flags,
-                payload,
-            )?),
+            Kind::Audio => Frame::Audio(AudioFrame::new_checked(header.channel, header.flags, payload)?),
         }))
     }
 
     fn next_line(&mut self) -> Result<Option<Frame<'_>>, ControlError> {
         loop {
-            let Some(at) = self.buf[self.scanned..self.end]
-                .iter()
-                .position(|byte| *byte == b'\n')
-            else {
+            let Some(at) = self.buf[self.scanned..self.end].iter().position(|byte| *byte == b'\n') else {
                 self.scanned = self.end;
-                return if self.pending() > MAX_PAYLOAD {
-                    Err(ControlError::LineTooLong)
-                } else {
-                    Ok(None)
-                };
+                return if self.pending() > MAX_PAYLOAD { Err(ControlError::LineTooLong) } else { Ok(None) };
             };
             let from = self.start;
             let to = self.scanned + at;
@@ -384,11 +359,7 @@ impl Decoder {
 fn detect(first: &[u8]) -> Option<Mode> {
     match first {
         [] => None,
-        [b'{', _, _, high, ..] => Some(if *high == 0 {
-            Mode::Framed
-        } else {
-            Mode::Lines
-        }),
+        [b'{', _, _, high, ..] => Some(if *high == 0 { Mode::Framed } else { Mode::Lines }),
         [b'{', ..] => None,
         _ => Some(Mode::Framed),
     }

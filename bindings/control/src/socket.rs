@@ -16,11 +16,7 @@ const MAX_PATH: usize = 107;
 /// The socket's path: `MR_SIP_SOCKET`, else `/run/mr-sip/control.sock` for root, else
 /// `$XDG_RUNTIME_DIR/mr-sip/control.sock`, else `/tmp/mr-sip-UID/control.sock`.
 pub fn default_path() -> PathBuf {
-    let set = |name| {
-        env::var_os(name)
-            .filter(|value| !value.is_empty())
-            .map(PathBuf::from)
-    };
+    let set = |name| env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
     let uid = nix::unistd::geteuid();
     let folder = match (set("MR_SIP_SOCKET"), uid.is_root(), set("XDG_RUNTIME_DIR")) {
         (Some(socket), _, _) => return socket,
@@ -63,13 +59,8 @@ impl OwnedSocket {
         }
         let listener = UnixListener::bind(path).map_err(error("cannot listen on", path))?;
         // nobody gets through between the two: the folder is ours alone, and accept() looks at the peer's uid as well
-        fs::set_permissions(path, Permissions::from_mode(0o600))
-            .map_err(error("cannot protect", path))?;
-        Ok(Self {
-            listener,
-            path: path.to_owned(),
-            _lock: lock,
-        })
+        fs::set_permissions(path, Permissions::from_mode(0o600)).map_err(error("cannot protect", path))?;
+        Ok(Self { listener, path: path.to_owned(), _lock: lock })
     }
 
     pub(crate) fn path(&self) -> &Path {
@@ -85,26 +76,10 @@ impl Drop for OwnedSocket {
 }
 
 fn prepare_folder(folder: &Path) -> Result<(), ControlError> {
-    let error = |what| {
-        move |source| ControlError::Socket {
-            what,
-            path: folder.to_owned(),
-            source,
-        }
-    };
-    let unsafe_folder = |why: String| ControlError::UnsafeFolder {
-        folder: folder.to_owned(),
-        why,
-    };
-    if let Some(parent) = folder
-        .parent()
-        .filter(|parent| !parent.as_os_str().is_empty())
-    {
-        DirBuilder::new()
-            .recursive(true)
-            .mode(0o700)
-            .create(parent)
-            .map_err(error("cannot make the parent of"))?;
+    let error = |what| move |source| ControlError::Socket { what, path: folder.to_owned(), source };
+    let unsafe_folder = |why: String| ControlError::UnsafeFolder { folder: folder.to_owned(), why };
+    if let Some(parent) = folder.parent().filter(|parent| !parent.as_os_str().is_empty()) {
+        DirBuilder::new().recursive(true).mode(0o700).create(parent).map_err(error("cannot make the parent of"))?;
     }
     match DirBuilder::new().mode(0o700).create(folder) {
         Ok(()) => return Ok(()),
@@ -117,12 +92,9 @@ fn prepare_folder(folder: &Path) -> Result<(), ControlError> {
     }
     let uid = nix::unistd::geteuid().as_raw();
     let is_link = fs::symlink_metadata(folder).is_ok_and(|link| link.file_type().is_symlink());
-    let named_for_us = folder
-        .file_name()
-        .is_some_and(|name| name.to_string_lossy().starts_with("mr-sip"));
+    let named_for_us = folder.file_name().is_some_and(|name| name.to_string_lossy().starts_with("mr-sip"));
     if meta.uid() == uid && named_for_us && !is_link {
-        return fs::set_permissions(folder, Permissions::from_mode(0o700))
-            .map_err(error("cannot protect"));
+        return fs::set_permissions(folder, Permissions::from_mode(0o700)).map_err(error("cannot protect"));
     }
     if meta.uid() != uid && meta.uid() != 0 {
         return Err(unsafe_folder(format!(
@@ -162,21 +134,12 @@ fn take_lock(socket: &Path) -> Result<File, ControlError> {
         Err(TryLockError::WouldBlock) => {
             let mut pid = String::new();
             let _ = file.take(16).read_to_string(&mut pid);
-            let pid = pid
-                .trim()
-                .parse::<u32>()
-                .map_or_else(|_| "unknown".to_owned(), |pid| pid.to_string());
-            return Err(ControlError::AlreadyRunning {
-                pid,
-                socket: socket.to_owned(),
-            });
+            let pid = pid.trim().parse::<u32>().map_or_else(|_| "unknown".to_owned(), |pid| pid.to_string());
+            return Err(ControlError::AlreadyRunning { pid, socket: socket.to_owned() });
         }
         Err(TryLockError::Error(other)) => return Err(error("cannot lock")(other)),
     }
-    let written = file
-        .set_len(0)
-        .and_then(|()| file.rewind())
-        .and_then(|()| writeln!(file, "{}", std::process::id()));
+    let written = file.set_len(0).and_then(|()| file.rewind()).and_then(|()| writeln!(file, "{}", std::process::id()));
     written.map_err(error("cannot write the lock"))?;
     Ok(file)
 }

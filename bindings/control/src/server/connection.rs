@@ -68,11 +68,7 @@ impl Connection {
     }
 
     /// Queues one JSON text and writes what the socket takes.
-    pub(super) fn send_json(
-        &mut self,
-        mode: Option<Mode>,
-        text: &[u8],
-    ) -> Result<(), ControlError> {
+    pub(super) fn send_json(&mut self, mode: Option<Mode>, text: &[u8]) -> Result<(), ControlError> {
         if text.len() > MAX_PAYLOAD {
             return Err(ControlError::MessageTooLong(text.len()));
         }
@@ -99,14 +95,7 @@ impl Connection {
         samples: &[u8],
     ) -> Result<u64, ControlError> {
         let mut bytes = Vec::new();
-        frame::write_audio(
-            &mut bytes,
-            channel,
-            encoding,
-            generation,
-            monotonic_ns,
-            samples,
-        )?;
+        frame::write_audio(&mut bytes, channel, encoding, generation, monotonic_ns, samples)?;
         let dropped = self.output.push_audio(bytes);
         self.flush();
         Ok(dropped)

@@ -55,8 +55,8 @@ use crate::error::ControlError;
 use crate::frame::{Frame, Mode};
 use crate::socket::OwnedSocket;
 use crate::types::{
-    ApiError, CallId, Encoding, ErrorCode, Event, EventFilter, Hello, HelloReply, Id, Incoming,
-    Method, PROTOCOL, error_message, notification_message, result_message,
+    ApiError, CallId, Encoding, ErrorCode, Event, EventFilter, Hello, HelloReply, Id, Incoming, Method, PROTOCOL,
+    error_message, notification_message, result_message,
 };
 
 /// Most connections at a time; further ones are closed at once.
@@ -79,11 +79,7 @@ pub struct ServerConfig {
 
 impl Default for ServerConfig {
     fn default() -> Self {
-        Self {
-            version: env!("CARGO_PKG_VERSION").into(),
-            features: Vec::new(),
-            grace: GRACE,
-        }
+        Self { version: env!("CARGO_PKG_VERSION").into(), features: Vec::new(), grace: GRACE }
     }
 }
 
@@ -173,22 +169,11 @@ impl Server {
     /// # Errors
     /// [`ControlError::AlreadyRunning`], [`ControlError::UnsafeFolder`], [`ControlError::PathTooLong`], [`ControlError::Socket`]:
     /// one sentence each, with the fix.
-    pub fn bind(
-        path: &Path,
-        registry: &Registry,
-        base: Token,
-        config: ServerConfig,
-    ) -> Result<Self, ControlError> {
+    pub fn bind(path: &Path, registry: &Registry, base: Token, config: ServerConfig) -> Result<Self, ControlError> {
         let mut socket = OwnedSocket::bind(path)?;
-        let failed = |source| ControlError::Socket {
-            what: "cannot watch",
-            path: path.to_owned(),
-            source,
-        };
+        let failed = |source| ControlError::Socket { what: "cannot watch", path: path.to_owned(), source };
         let registry = registry.try_clone().map_err(failed)?;
-        registry
-            .register(&mut socket.listener, base, Interest::READABLE)
-            .map_err(failed)?;
+        registry.register(&mut socket.listener, base, Interest::READABLE).map_err(failed)?;
         Ok(Self {
             socket,
             registry,
@@ -210,12 +195,7 @@ impl Server {
 
     /// Takes one readiness event; false when its token is not one of the server's.
     pub fn handle(&mut self, event: &Readiness) -> bool {
-        let Some(index) = event
-            .token()
-            .0
-            .checked_sub(self.base.0)
-            .filter(|index| *index <= MAX_CONNECTIONS)
-        else {
+        let Some(index) = event.token().0.checked_sub(self.base.0).filter(|index| *index <= MAX_CONNECTIONS) else {
             return false;
         };
         let Some(slot) = index.checked_sub(1) else {
@@ -240,10 +220,7 @@ impl Server {
             return Some(now);
         }
         let accept = self.accept_again.then_some(now + ACCEPT_RETRY);
-        [self.sessions.next_expiry(), accept]
-            .into_iter()
-            .flatten()
-            .min()
+        [self.sessions.next_expiry(), accept].into_iter().flatten().min()
     }
 
     /// Ends the sessions whose grace time is over.
@@ -265,13 +242,9 @@ impl Server {
             }
             let count = self.slots.len();
             let readable = |slot: &usize| {
-                self.slots
-                    .get(*slot)
-                    .is_some_and(|slot| slot.as_ref().is_some_and(|connection| connection.readable))
+                self.slots.get(*slot).is_some_and(|slot| slot.as_ref().is_some_and(|connection| connection.readable))
             };
-            let slot = (self.turn..count)
-                .chain(0..self.turn.min(count))
-                .find(readable)?;
+            let slot = (self.turn..count).chain(0..self.turn.min(count)).find(readable)?;
             self.turn = slot + 1;
             self.read(slot);
         }
@@ -290,9 +263,8 @@ impl Server {
             return;
         };
         let text = result.and_then(|result| {
-            result_message(id, &result).map_err(|error| {
-                ApiError::internal(format!("the result cannot be written: {error}"))
-            })
+            result_message(id, &result)
+                .map_err(|error| ApiError::internal(format!("the result cannot be written: {error}")))
         });
         let mode = connection.decoder.mode();
         let sent = match text {
@@ -337,11 +309,7 @@ impl Server {
         let Some(session) = self.sessions.get_mut(client) else {
             return;
         };
-        if let Some(connection) = session
-            .slot
-            .and_then(|slot| self.slots.get_mut(slot))
-            .and_then(Option::as_mut)
-        {
+        if let Some(connection) = session.slot.and_then(|slot| self.slots.get_mut(slot)).and_then(Option::as_mut) {
             let mode = connection.decoder.mode();
             if let Err(error) = connection.send_json(mode, text) {
                 log::error!("an event cannot be sent: {error}");
@@ -374,24 +342,16 @@ impl Server {
         let Some(session) = self.sessions.get_mut(client) else {
             return Ok(());
         };
-        let connection = session
-            .slot
-            .and_then(|slot| self.slots.get_mut(slot))
-            .and_then(Option::as_mut);
-        if let Some(connection) =
-            connection.filter(|connection| connection.decoder.mode() == Some(Mode::Framed))
-        {
-            session.audio_dropped +=
-                connection.send_audio(channel, encoding, generation, monotonic_ns, samples)?;
+        let connection = session.slot.and_then(|slot| self.slots.get_mut(slot)).and_then(Option::as_mut);
+        if let Some(connection) = connection.filter(|connection| connection.decoder.mode() == Some(Mode::Framed)) {
+            session.audio_dropped += connection.send_audio(channel, encoding, generation, monotonic_ns, samples)?;
         }
         Ok(())
     }
 
     /// Audio frames that the client was too slow for.
     pub fn audio_dropped(&self, client: ClientId) -> u64 {
-        self.sessions
-            .get(client)
-            .map_or(0, |session| session.audio_dropped)
+        self.sessions.get(client).map_or(0, |session| session.audio_dropped)
     }
 
     /// A channel number that the client does not use yet; `None` when it uses all, or is unknown.
@@ -408,10 +368,7 @@ impl Server {
 
     /// Says whose a call is from now on; `None`: nobody's, also when the call is over and told of.
     pub fn set_owner(&mut self, call: CallId, owner: Option<ClientId>) {
-        self.sessions.set_owner(
-            call,
-            owner.filter(|client| self.sessions.get(*client).is_some()),
-        );
+        self.sessions.set_owner(call, owner.filter(|client| self.sessions.get(*client).is_some()));
     }
 
     /// Whose a call is.
@@ -432,16 +389,12 @@ impl Server {
 
     /// What a client calls itself.
     pub fn name(&self, client: ClientId) -> Option<&str> {
-        self.sessions
-            .get(client)
-            .map(|session| session.name.as_str())
+        self.sessions.get(client).map(|session| session.name.as_str())
     }
 
     /// Whether a client is connected now.
     pub fn is_connected(&self, client: ClientId) -> bool {
-        self.sessions
-            .get(client)
-            .is_some_and(|session| session.slot.is_some())
+        self.sessions.get(client).is_some_and(|session| session.slot.is_some())
     }
 
     fn accept(&mut self) {
@@ -450,12 +403,7 @@ impl Server {
             let stream = match self.socket.listener.accept() {
                 Ok((stream, _)) => stream,
                 Err(none) if none.kind() == ErrorKind::WouldBlock => return,
-                Err(again)
-                    if matches!(
-                        again.kind(),
-                        ErrorKind::Interrupted | ErrorKind::ConnectionAborted
-                    ) =>
-                {
+                Err(again) if matches!(again.kind(), ErrorKind::Interrupted | ErrorKind::ConnectionAborted) => {
                     continue;
                 }
                 Err(error) => {
@@ -480,20 +428,13 @@ impl Server {
     }
 
     fn adopt(&mut self, mut stream: mio::net::UnixStream) {
-        let slot = self
-            .slots
-            .iter()
-            .position(Option::is_none)
-            .unwrap_or(self.slots.len());
+        let slot = self.slots.iter().position(Option::is_none).unwrap_or(self.slots.len());
         if slot >= MAX_CONNECTIONS {
             log::warn!("control socket: more than {MAX_CONNECTIONS} connections");
             return;
         }
         let token = Token(self.base.0 + 1 + slot);
-        if let Err(error) =
-            self.registry
-                .register(&mut stream, token, Interest::READABLE | Interest::WRITABLE)
-        {
+        if let Err(error) = self.registry.register(&mut stream, token, Interest::READABLE | Interest::WRITABLE) {
             log::warn!("control socket: cannot watch a connection: {error}");
             return;
         }
@@ -519,15 +460,8 @@ impl Server {
             let Some(client) = connection.client else {
                 continue;
             };
-            log::info!(
-                "{client} left: {}",
-                connection.dead.as_deref().unwrap_or("it has said all")
-            );
-            if let Some(session) = self
-                .sessions
-                .get_mut(client)
-                .filter(|session| session.slot == Some(slot))
-            {
+            log::info!("{client} left: {}", connection.dead.as_deref().unwrap_or("it has said all"));
+            if let Some(session) = self.sessions.get_mut(client).filter(|session| session.slot == Some(slot)) {
                 session.slot = None;
                 session.expires = Some(now + self.config.grace);
                 self.inputs.push_back(Input::Gone { client });
@@ -538,17 +472,8 @@ impl Server {
 
     /// Sessions in their grace time are bounded like connections: the one that would end first ends now.
     fn limit_sessions(&mut self) {
-        while self
-            .sessions
-            .iter()
-            .filter(|(_, session)| session.slot.is_none())
-            .count()
-            > MAX_CONNECTIONS
-        {
-            let away = self
-                .sessions
-                .iter()
-                .filter_map(|(client, session)| Some((session.expires?, client)));
+        while self.sessions.iter().filter(|(_, session)| session.slot.is_none()).count() > MAX_CONNECTIONS {
+            let away = self.sessions.iter().filter_map(|(client, session)| Some((session.expires?, client)));
             let Some((_, oldest)) = away.min() else {
                 return;
             };
@@ -636,25 +561,15 @@ impl Server {
             }
         };
         let outcome = match (connection.client, Method::parse(&name, params)) {
-            (None, Ok(Method::Hello(hello))) => {
-                self.hello(slot, connection, mode, id.as_ref(), hello)
-            }
+            (None, Ok(Method::Hello(hello))) => self.hello(slot, connection, mode, id.as_ref(), hello),
             (None, Err(error)) if name == Hello::method_name() => Err(error),
-            (None, _) => Err(ApiError::new(
-                ErrorCode::HelloFirst,
-                "the first request must be hello",
-            )),
-            (Some(_), Ok(Method::Hello(_))) => Err(ApiError::new(
-                ErrorCode::HelloFirst,
-                "hello was said already on this connection",
-            )),
+            (None, _) => Err(ApiError::new(ErrorCode::HelloFirst, "the first request must be hello")),
+            (Some(_), Ok(Method::Hello(_))) => {
+                Err(ApiError::new(ErrorCode::HelloFirst, "hello was said already on this connection"))
+            }
             (Some(client), Ok(method)) => {
                 connection.unanswered += 1;
-                let id = RequestId {
-                    slot,
-                    serial: connection.serial,
-                    id: id.clone(),
-                };
+                let id = RequestId { slot, serial: connection.serial, id: id.clone() };
                 self.inputs.push_back(Input::Request { client, id, method });
                 Ok(())
             }
@@ -676,16 +591,10 @@ impl Server {
         if hello.protocol != PROTOCOL {
             return Err(ApiError::new(
                 ErrorCode::HelloFirst,
-                format!(
-                    "protocol {} is not spoken here: only {PROTOCOL}",
-                    hello.protocol
-                ),
+                format!("protocol {} is not spoken here: only {PROTOCOL}", hello.protocol),
             ));
         }
-        let known = hello
-            .token
-            .as_deref()
-            .and_then(|token| self.sessions.by_token(token));
+        let known = hello.token.as_deref().and_then(|token| self.sessions.by_token(token));
         let client = match known {
             Some(client) => {
                 self.resume(client, slot, hello.client, hello.events);
@@ -695,22 +604,13 @@ impl Server {
                 let client = self
                     .sessions
                     .begin(hello.client.clone(), hello.events, slot)
-                    .map_err(|error| {
-                        ApiError::internal(format!("no random numbers for the token: {error}"))
-                    })?;
-                self.inputs.push_back(Input::Connected {
-                    client,
-                    name: hello.client,
-                });
+                    .map_err(|error| ApiError::internal(format!("no random numbers for the token: {error}")))?;
+                self.inputs.push_back(Input::Connected { client, name: hello.client });
                 client
             }
         };
         connection.client = Some(client);
-        let resumed = if known.is_some() {
-            self.sessions.calls_of(client)
-        } else {
-            Vec::new()
-        };
+        let resumed = if known.is_some() { self.sessions.calls_of(client) } else { Vec::new() };
         let Some(session) = self.sessions.get_mut(client) else {
             return Ok(());
         };

@@ -31,17 +31,8 @@ pub(super) struct Output {
 impl Output {
     /// Where the next control message is to be appended, as a whole frame or line.
     pub(super) fn control(&mut self) -> Result<&mut Vec<u8>, TooSlow> {
-        let waiting = self.control.len()
-            + if self.current_is_control {
-                self.current.len() - self.written
-            } else {
-                0
-            };
-        if waiting > CONTROL_LIMIT {
-            Err(TooSlow)
-        } else {
-            Ok(&mut self.control)
-        }
+        let waiting = self.control.len() + if self.current_is_control { self.current.len() - self.written } else { 0 };
+        if waiting > CONTROL_LIMIT { Err(TooSlow) } else { Ok(&mut self.control) }
     }
 
     /// Queues an audio frame and says how many frames gave way.

@@ -44,10 +44,7 @@ pub(super) struct Session {
 impl fmt::Debug for Session {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         // not the token: it is a secret
-        f.debug_struct("Session")
-            .field("name", &self.name)
-            .field("slot", &self.slot)
-            .finish_non_exhaustive()
+        f.debug_struct("Session").field("name", &self.name).field("slot", &self.slot).finish_non_exhaustive()
     }
 }
 
@@ -79,12 +76,7 @@ pub(super) struct Sessions {
 }
 
 impl Sessions {
-    pub(super) fn begin(
-        &mut self,
-        name: String,
-        filter: EventFilter,
-        slot: usize,
-    ) -> io::Result<ClientId> {
+    pub(super) fn begin(&mut self, name: String, filter: EventFilter, slot: usize) -> io::Result<ClientId> {
         let mut random = [0; 16];
         File::open("/dev/urandom")?.read_exact(&mut random)?;
         let token = random.iter().map(|byte| format!("{byte:02x}")).collect();
@@ -123,16 +115,11 @@ impl Sessions {
     }
 
     pub(super) fn by_token(&self, token: &str) -> Option<ClientId> {
-        self.iter()
-            .find(|(_, session)| session.token == token)
-            .map(|(client, _)| client)
+        self.iter().find(|(_, session)| session.token == token).map(|(client, _)| client)
     }
 
     pub(super) fn next_expiry(&self) -> Option<Instant> {
-        self.all
-            .values()
-            .filter_map(|session| session.expires)
-            .min()
+        self.all.values().filter_map(|session| session.expires).min()
     }
 
     pub(super) fn expired(&self, now: Instant) -> Vec<ClientId> {
@@ -154,20 +141,11 @@ impl Sessions {
     }
 
     pub(super) fn calls_of(&self, client: ClientId) -> Vec<CallId> {
-        self.owners
-            .iter()
-            .filter(|(_, owner)| **owner == client)
-            .map(|(call, _)| *call)
-            .collect()
+        self.owners.iter().filter(|(_, owner)| **owner == client).map(|(call, _)| *call).collect()
     }
 
     /// Whether an event about `call` is for `client`.
-    pub(super) fn wants(
-        &self,
-        client: ClientId,
-        filter: EventFilter,
-        call: Option<CallId>,
-    ) -> bool {
+    pub(super) fn wants(&self, client: ClientId, filter: EventFilter, call: Option<CallId>) -> bool {
         match (filter, call.and_then(|call| self.owner(call))) {
             (EventFilter::None, _) => false,
             (EventFilter::All, _) | (EventFilter::Own, None) => true,

@@ -48,9 +48,7 @@ impl<'de> Deserialize<'de> for CallId {
                 text.parse().map_err(E::custom)
             }
             fn visit_u64<E: de::Error>(self, number: u64) -> Result<CallId, E> {
-                u32::try_from(number)
-                    .map(CallId)
-                    .map_err(|_| E::custom(format!("{number} is not a call: too large")))
+                u32::try_from(number).map(CallId).map_err(|_| E::custom(format!("{number} is not a call: too large")))
             }
         }
         deserializer.deserialize_any(Read)

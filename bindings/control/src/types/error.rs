@@ -21,19 +21,12 @@ pub struct ApiError {
 impl ApiError {
     /// An error with its sentence.
     pub fn new(code: ErrorCode, message: impl Into<String>) -> Self {
-        Self {
-            code: code as i32,
-            message: message.into(),
-            data: None,
-        }
+        Self { code: code as i32, message: message.into(), data: None }
     }
 
     /// The code, when it is one of ours.
     pub fn code(&self) -> Option<ErrorCode> {
-        ErrorCode::ALL
-            .iter()
-            .copied()
-            .find(|code| *code as i32 == self.code)
+        ErrorCode::ALL.iter().copied().find(|code| *code as i32 == self.code)
     }
 
     /// 1001 for a call that does not exist.
@@ -43,10 +36,7 @@ impl ApiError {
 
     /// 1002 for a call that another client owns.
     pub fn not_owner(call: impl fmt::Display) -> Self {
-        Self::new(
-            ErrorCode::NotOwner,
-            format!("call {call} belongs to another client"),
-        )
+        Self::new(ErrorCode::NotOwner, format!("call {call} belongs to another client"))
     }
 
     /// 1003: `what` cannot be done with the call as it stands.

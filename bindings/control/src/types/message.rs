@@ -43,14 +43,9 @@ impl Incoming {
     /// # Errors
     /// -32700 when it is not JSON, -32600 when it is not JSON-RPC 2.0, each with the `id` as far as it could be read.
     pub fn parse(text: &[u8]) -> Result<Self, (Option<Id>, ApiError)> {
-        let value: Value = serde_json::from_slice(text).map_err(|error| {
-            (
-                None,
-                ApiError::new(ErrorCode::Parse, format!("not JSON: {error}")),
-            )
-        })?;
-        let invalid =
-            |id: Option<Id>, what: &str| Err((id, ApiError::new(ErrorCode::InvalidRequest, what)));
+        let value: Value = serde_json::from_slice(text)
+            .map_err(|error| (None, ApiError::new(ErrorCode::Parse, format!("not JSON: {error}"))))?;
+        let invalid = |id: Option<Id>, what: &str| Err((id, ApiError::new(ErrorCode::InvalidRequest, what)));
         let mut object = match value {
             Value::Object(object) => object,
             Value::Array(_) => {
@@ -70,25 +65,15 @@ impl Incoming {
         if object.get("jsonrpc").and_then(Value::as_str) != Some("2.0") {
             return invalid(id, "`jsonrpc`: must be \"2.0\"");
         }
-        match (
-            object.remove("method"),
-            object.remove("result"),
-            object.remove("error"),
-        ) {
+        match (object.remove("method"), object.remove("result"), object.remove("error")) {
             (Some(Value::String(method)), None, None) => {
                 let params = object.remove("params").unwrap_or(Value::Null);
                 Ok(Self::Request { id, method, params })
             }
             (Some(_), None, None) => invalid(id, "`method`: must be a string"),
-            (None, Some(result), None) => Ok(Self::Answer {
-                id,
-                outcome: Ok(result),
-            }),
+            (None, Some(result), None) => Ok(Self::Answer { id, outcome: Ok(result) }),
             (None, None, Some(error)) => match serde_json::from_value(error) {
-                Ok(error) => Ok(Self::Answer {
-                    id,
-                    outcome: Err(error),
-                }),
+                Ok(error) => Ok(Self::Answer { id, outcome: Err(error) }),
                 Err(error) => invalid(id, &format!("`error`: {error}")),
             },
             _ => invalid(id, "wanted one of `method`, `result` and `error`"),
@@ -97,11 +82,7 @@ impl Incoming {
 }
 
 /// A request as JSON text.
-pub fn request_message(
-    id: &Id,
-    method: &str,
-    params: &impl Serialize,
-) -> Result<Vec<u8>, serde_json::Error> {
+pub fn request_message(id: &Id, method: &str, params: &impl Serialize) -> Result<Vec<u8>, serde_json::Error> {
     #[derive(Serialize)]
     struct Message<'a, P> {
         jsonrpc: &'static str,
@@ -109,12 +90,7 @@ pub fn request_message(
         method: &'a str,
         params: &'a P,
     }
-    serde_json::to_vec(&Message {
-        jsonrpc: "2.0",
-        id,
-        method,
-        params,
-    })
+    serde_json::to_vec(&Message { jsonrpc: "2.0", id, method, params })
 }
 
 /// An answer with a result as JSON text.
@@ -125,25 +101,16 @@ pub fn result_message(id: &Id, result: &impl Serialize) -> Result<Vec<u8>, serde
         id: &'a Id,
         result: &'a R,
     }
-    serde_json::to_vec(&Message {
-        jsonrpc: "2.0",
-        id,
-        result,
-    })
+    serde_json::to_vec(&Message { jsonrpc: "2.0", id, result })
 }
 
 /// An answer with an error as JSON text; the `id` is `null` when the request's could not be read.
 pub fn error_message(id: Option<&Id>, error: &ApiError) -> Vec<u8> {
-    json!({"jsonrpc": "2.0", "id": id, "error": error})
-        .to_string()
-        .into_bytes()
+    json!({"jsonrpc": "2.0", "id": id, "error": error}).to_string().into_bytes()
 }
 
 /// An event as JSON text: `time_ms` stands among its parameters.
-pub fn notification_message(
-    event: &Event,
-    time_ms: Option<u64>,
-) -> Result<Vec<u8>, serde_json::Error> {
+pub fn notification_message(event: &Event, time_ms: Option<u64>) -> Result<Vec<u8>, serde_json::Error> {
     let mut message = serde_json::to_value(event)?;
     if let Some(object) = message.as_object_mut() {
         object.insert("jsonrpc".into(), "2.0".into());
@@ -167,8 +134,7 @@ impl Notification {
         let mut message = Map::new();
         message.insert("method".into(), method.into());
         message.insert("params".into(), params);
-        let event = serde_json::from_value(Value::Object(message))
-            .map_err(|error| format!("{method}: {error}"))?;
+        let event = serde_json::from_value(Value::Object(message)).map_err(|error| format!("{method}: {error}"))?;
         Ok(Some(Self { time_ms, event }))
     }
 }

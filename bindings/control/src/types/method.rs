@@ -111,12 +111,13 @@ methods! {
 fn read<R: Request>(params: Value) -> Result<R, ApiError> {
     let params = match params {
         Value::Null => Value::Object(Map::new()),
-        object @ Value::Object(_) => object,
+        Value::Object(mut fields) => {
+            // absent and null are the same
+            fields.retain(|_, value| !value.is_null());
+            Value::Object(fields)
+        }
         _ => {
-            return Err(ApiError::invalid_params(format!(
-                "{}: params must be an object",
-                R::NAME
-            )));
+            return Err(ApiError::invalid_params(format!("{}: params must be an object", R::NAME)));
         }
     };
     let request: R = serde_path_to_error::deserialize(params).map_err(|error| {
@@ -127,9 +128,7 @@ fn read<R: Request>(params: Value) -> Result<R, ApiError> {
             field => format!("{}: `{field}`: {what}", R::NAME),
         })
     })?;
-    request
-        .check()
-        .map_err(|what| ApiError::invalid_params(format!("{}: {what}", R::NAME)))?;
+    request.check().map_err(|what| ApiError::invalid_params(format!("{}: {what}", R::NAME)))?;
     Ok(request)
 }
 
@@ -137,19 +136,11 @@ fn shorten(text: &str) -> String {
     text.chars().take(64).collect()
 }
 
-fn within<T: PartialOrd + std::fmt::Display>(
-    field: &str,
-    value: T,
-    range: &RangeInclusive<T>,
-) -> Result<(), String> {
+fn within<T: PartialOrd + std::fmt::Display>(field: &str, value: T, range: &RangeInclusive<T>) -> Result<(), String> {
     if range.contains(&value) {
         Ok(())
     } else {
-        Err(format!(
-            "`{field}`: {value}: from {} to {}",
-            range.start(),
-            range.end()
-        ))
+        Err(format!("`{field}`: {value}: from {} to {}", range.start(), range.end()))
     }
 }
 
@@ -158,10 +149,7 @@ fn name(field: &str, value: &str) -> Result<(), String> {
     if value.trim().is_empty() {
         Err(format!("`{field}`: must not be empty"))
     } else if value.len() > MAX_NAME {
-        Err(format!(
-            "`{field}`: {} bytes: at most {MAX_NAME}",
-            value.len()
-        ))
+        Err(format!("`{field}`: {} bytes: at most {MAX_NAME}", value.len()))
     } else if value.chars().any(char::is_control) {
         Err(format!("`{field}`: must not hold control characters"))
     } else {
@@ -256,12 +244,8 @@ impl Request for CallDial {
 
     fn check(&self) -> Result<(), String> {
         name("to", &self.to)?;
-        self.account
-            .as_deref()
-            .map_or(Ok(()), |account| name("account", account))?;
-        self.timeout_ms.map_or(Ok(()), |timeout| {
-            within("timeout_ms", timeout, &DIAL_TIMEOUT_MS)
-        })
+        self.account.as_deref().map_or(Ok(()), |account| name("account", account))?;
+        self.timeout_ms.map_or(Ok(()), |timeout| within("timeout_ms", timeout, &DIAL_TIMEOUT_MS))
     }
 }
 
@@ -355,12 +339,7 @@ fn gap_ms() -> u32 {
 impl CallDtmf {
     /// The digits with the usual timing.
     pub fn new(call: CallId, digits: impl Into<String>) -> Self {
-        Self {
-            call,
-            digits: digits.into(),
-            duration_ms: digit_ms(),
-            gap_ms: gap_ms(),
-        }
+        Self { call, digits: digits.into(), duration_ms: digit_ms(), gap_ms: gap_ms() }
     }
 }
 
@@ -373,7 +352,9 @@ impl Request for CallDtmf {
         if let Some(other) = self.digits.chars().find(|digit| !known(*digit)) {
             return Err(format!("`digits`: {other:?}: allowed are 0-9 * # A-D"));
         }
-        within("digits (how many)", self.digits.len(), &(1..=MAX_DIGITS))?;
+        if self.digits.is_empty() || self.digits.len() > MAX_DIGITS {
+            return Err(format!("`digits`: {} of them: from 1 to {MAX_DIGITS}", self.digits.len()));
+        }
         within("duration_ms", self.duration_ms, &DIGIT_MS)?;
         within("gap_ms", self.gap_ms, &GAP_MS)
     }
@@ -418,12 +399,7 @@ fn phone_rate() -> u32 {
 impl ResponseStart {
     /// A response in s16 at 8000 Hz, without text.
     pub fn new(call: CallId) -> Self {
-        Self {
-            call,
-            rate: phone_rate(),
-            encoding: Encoding::S16,
-            text: None,
-        }
+        Self { call, rate: phone_rate(), encoding: Encoding::S16, text: None }
     }
 }
 
@@ -434,9 +410,7 @@ impl Request for ResponseStart {
     fn check(&self) -> Result<(), String> {
         within("rate", self.rate, &VOICE_RATE)?;
         match &self.text {
-            Some(text) if text.len() > MAX_TEXT => {
-                Err(format!("`text`: {} bytes: at most {MAX_TEXT}", text.len()))
-            }
+            Some(text) if text.len() > MAX_TEXT => Err(format!("`text`: {} bytes: at most {MAX_TEXT}", text.len())),
             _ => Ok(()),
         }
     }

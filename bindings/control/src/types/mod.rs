@@ -13,13 +13,11 @@ mod status;
 pub use call::{Call, CallId, CallState, Cause, Direction, Encoding, Line, MediaStats, Speaker};
 pub use error::{ApiError, ErrorCode};
 pub use event::{Event, MediaState, Notification};
-pub use message::{
-    Id, Incoming, error_message, notification_message, request_message, result_message,
-};
+pub use message::{Id, Incoming, error_message, notification_message, request_message, result_message};
 pub use method::{
-    AudioClear, AudioHalt, AudioPosition, AudioResume, CallAnswer, CallDial, CallDtmf, CallGet,
-    CallHangup, CallList, CallListReply, CallReject, DaemonShutdown, DaemonStatus, DialReply, Done,
-    EventFilter, Hello, HelloReply, MediaSubscribe, MediaUnsubscribe, Method, PROTOCOL, Position,
-    Request, ResponseEnd, ResponseEndReply, ResponseStart, ResponseStartReply, SubscribeReply,
+    AudioClear, AudioHalt, AudioPosition, AudioResume, CallAnswer, CallDial, CallDtmf, CallGet, CallHangup, CallList,
+    CallListReply, CallReject, DaemonShutdown, DaemonStatus, DialReply, Done, EventFilter, Hello, HelloReply,
+    MediaSubscribe, MediaUnsubscribe, Method, PROTOCOL, Position, Request, ResponseEnd, ResponseEndReply,
+    ResponseStart, ResponseStartReply, SubscribeReply,
 };
 pub use status::{Account, AccountState, JackState, Status};

@@ -1,0 +1,118 @@
+//! A server on a socket of its own, driven step by step from the test. Only readiness is real; time is the test's.
+#![allow(dead_code)]
+
+use std::io::Read;
+use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use mr_sip_control::frame::{Decoder, Frame};
+use mr_sip_control::{Input, Server, ServerConfig};
+use serde_json::Value;
+use tempfile::TempDir;
+
+/// What is sure to come is waited for at most this long.
+pub const PATIENCE: Duration = Duration::from_secs(30);
+
+pub struct Daemon {
+    pub server: Server,
+    pub path: PathBuf,
+    poll: mio::Poll,
+    _folder: TempDir,
+}
+
+impl Daemon {
+    pub fn start() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("control.sock");
+        let poll = mio::Poll::new().unwrap();
+        let server = Server::bind(&path, poll.registry(), mio::Token(7), ServerConfig::default()).unwrap();
+        Self { server, path, poll, _folder: folder }
+    }
+
+    pub fn connect_raw(&self) -> UnixStream {
+        let stream = UnixStream::connect(&self.path).unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        stream
+    }
+
+    /// Waits at most `wait` for readiness, handles it, and gives the next input if there is one.
+    pub fn step(&mut self, now: Instant, wait: Duration) -> Option<Input> {
+        if let Some(input) = self.server.next_input(now) {
+            return Some(input);
+        }
+        let mut events = mio::Events::with_capacity(64);
+        self.poll.poll(&mut events, Some(wait)).unwrap();
+        for event in &events {
+            assert!(self.server.handle(event));
+        }
+        self.server.next_input(now)
+    }
+
+    /// The next input, which is sure to come. `now` is what the server is told.
+    pub fn input(&mut self, now: Instant) -> Input {
+        let patience = Instant::now() + PATIENCE;
+        loop {
+            if let Some(input) = self.step(now, Duration::from_millis(100)) {
+                return input;
+            }
+            assert!(Instant::now() < patience, "no input came");
+        }
+    }
+
+    /// Handles what is ready, until nothing is; no input is expected.
+    pub fn settle(&mut self, now: Instant) {
+        while let Some(input) = self.step(now, Duration::ZERO) {
+            panic!("unexpected {input:?}");
+        }
+    }
+}
+
+/// The client's end of a raw connection in frames.
+pub struct Frames {
+    pub stream: UnixStream,
+    decoder: Decoder,
+}
+
+/// One frame, copied out.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Owned {
+    Json(Value),
+    Audio { channel: u16, generation: u64, samples: Vec<u8> },
+}
+
+impl Frames {
+    pub fn new(stream: UnixStream) -> Self {
+        Self { stream, decoder: Decoder::framed() }
+    }
+
+    /// The next frame; `None` at the connection's end.
+    pub fn next(&mut self) -> Option<Owned> {
+        loop {
+            match self.decoder.next_frame().unwrap() {
+                Some(Frame::Json(text)) => return Some(Owned::Json(serde_json::from_slice(text).unwrap())),
+                Some(Frame::Audio(audio)) => {
+                    return Some(Owned::Audio {
+                        channel: audio.channel(),
+                        generation: audio.generation(),
+                        samples: audio.samples().to_vec(),
+                    });
+                }
+                None => {}
+            }
+            match self.stream.read(self.decoder.space()) {
+                Ok(0) => return None,
+                Ok(count) => self.decoder.filled(count),
+                Err(error) if error.kind() == std::io::ErrorKind::ConnectionReset => return None,
+                Err(error) => panic!("{error}"),
+            }
+        }
+    }
+
+    pub fn json(&mut self) -> Value {
+        match self.next() {
+            Some(Owned::Json(value)) => value,
+            other => panic!("wanted JSON, got {other:?}"),
+        }
+    }
+}
