@@ -12,17 +12,17 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 /// What is sure to come is waited for at most this long.
-pub const PATIENCE: Duration = Duration::from_secs(30);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 
-pub struct Daemon {
-    pub server: Server,
-    pub path: PathBuf,
+pub(crate) struct Daemon {
+    pub(crate) server: Server,
+    pub(crate) path: PathBuf,
     poll: mio::Poll,
     _folder: TempDir,
 }
 
 impl Daemon {
-    pub fn start() -> Self {
+    pub(crate) fn start() -> Self {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("control.sock");
         let poll = mio::Poll::new().unwrap();
@@ -30,14 +30,14 @@ impl Daemon {
         Self { server, path, poll, _folder: folder }
     }
 
-    pub fn connect_raw(&self) -> UnixStream {
+    pub(crate) fn connect_raw(&self) -> UnixStream {
         let stream = UnixStream::connect(&self.path).unwrap();
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
         stream
     }
 
     /// Waits at most `wait` for readiness, handles it, and gives the next input if there is one.
-    pub fn step(&mut self, now: Instant, wait: Duration) -> Option<Input> {
+    pub(crate) fn step(&mut self, now: Instant, wait: Duration) -> Option<Input> {
         if let Some(input) = self.server.next_input(now) {
             return Some(input);
         }
@@ -50,7 +50,7 @@ impl Daemon {
     }
 
     /// The next input, which is sure to come. `now` is what the server is told.
-    pub fn input(&mut self, now: Instant) -> Input {
+    pub(crate) fn input(&mut self, now: Instant) -> Input {
         let patience = Instant::now() + PATIENCE;
         loop {
             if let Some(input) = self.step(now, Duration::from_millis(100)) {
@@ -60,34 +60,34 @@ impl Daemon {
         }
     }
 
-    /// Handles what is ready, until nothing is; no input is expected.
-    pub fn settle(&mut self, now: Instant) {
-        while let Some(input) = self.step(now, Duration::ZERO) {
+    /// Handles what is ready; no input is expected.
+    pub(crate) fn settle(&mut self, now: Instant) {
+        if let Some(input) = self.step(now, Duration::ZERO) {
             panic!("unexpected {input:?}");
         }
     }
 }
 
 /// The client's end of a raw connection in frames.
-pub struct Frames {
-    pub stream: UnixStream,
+pub(crate) struct Frames {
+    pub(crate) stream: UnixStream,
     decoder: Decoder,
 }
 
 /// One frame, copied out.
 #[derive(Debug, Clone, PartialEq)]
-pub enum Owned {
+pub(crate) enum Owned {
     Json(Value),
     Audio { channel: u16, generation: u64, samples: Vec<u8> },
 }
 
 impl Frames {
-    pub fn new(stream: UnixStream) -> Self {
+    pub(crate) fn new(stream: UnixStream) -> Self {
         Self { stream, decoder: Decoder::framed() }
     }
 
     /// The next frame; `None` at the connection's end.
-    pub fn next(&mut self) -> Option<Owned> {
+    pub(crate) fn next(&mut self) -> Option<Owned> {
         loop {
             match self.decoder.next_frame().unwrap() {
                 Some(Frame::Json(text)) => return Some(Owned::Json(serde_json::from_slice(text).unwrap())),
@@ -109,7 +109,7 @@ impl Frames {
         }
     }
 
-    pub fn json(&mut self) -> Value {
+    pub(crate) fn json(&mut self) -> Value {
         match self.next() {
             Some(Owned::Json(value)) => value,
             other => panic!("wanted JSON, got {other:?}"),
