@@ -1,8 +1,86 @@
-//! Real-time media for telephone calls.
+//! Real-time media for telephone calls: RTP, playout, the agent's voice, JACK. No SIP, no text.
+//!
+//! ```text
+//! caller --RTP--> socket -> source latch -> playout (reorder, adapt, conceal, decode) -+-> ring -> JACK port cN:caller
+//!                                                                                      +-> ring -> ears (speech recognition)
+//!                                                                                      +-> ring -> recorder (left)
+//!                                                                                      +-> rings -> subscribers
+//!
+//! agent --> Voice -> voice ring (20 s) -> VoiceReader -+- direct -------------------------------------------+
+//!                                                      +-> JACK port cN:agent -(patchable)-> cN:to_phone ---+
+//! caller <--RTP-- socket <- encode (clamps) <---------------------------------------------------------------+
+//!                              +-> ring -> recorder (right)
+//! ```
+//!
+//! [`Engine`] is the whole of it: it owns the media threads, hands out RTP ports ([`ReservedPort`]), and makes a
+//! [`CallHandle`] of each [`CallSetup`]. [`call::MediaCall`] is one call without threads, sockets or clocks, for tests and
+//! benches.
+//!
+//! # Invariants
+//! - Samples are `f32` mono in [-1, 1] at 8 kHz inside a call. Every conversion happens once, at the edge.
+//! - A media thread never allocates, frees, locks, logs, panics, or waits for anything but its clock. What it needs is
+//!   built elsewhere and moved in by a ring; what it is done with moves out by a ring. [`realtime::GuardedAllocator`]
+//!   counts what breaks this.
+//! - Time is [`clock::Time`] and comes in as a parameter, everywhere below the media thread.
+//! - A call never depends on what listens to it: ears, recorder, subscribers, JACK and the control threads may stall or die.
+//!
+//! # Queues
+//! | from -> to | carries | holds | when full |
+//! |---|---|---|---|
+//! | engine -> media thread | new calls | one a call | `EngineError::Busy` |
+//! | handle -> call | updates, keys, subscribers | 80 | `EngineError::Busy` |
+//! | media thread -> engine | events | 32 a call | stay in the call (32 more), then lost and counted |
+//! | media thread -> engine | ended calls and taps | two a call | tried again at the next tick |
+//! | voice -> call | samples, and marks of responses | 20 s, 512 | `WriteResult::Accepted` says how much was taken |
+//! | call -> ears, subscribers | caller's samples | 4 s | newest lost, counted |
+//! | call -> recorder | frames of both directions | 5 s | silence in the file, counted |
+//! | call <-> JACK | samples | 200 ms | see [`jack`] |
 #![deny(missing_docs)]
 
+use std::time::Duration;
+
+pub mod call;
+pub mod clock;
+pub mod codec;
 pub mod dsp;
+pub mod dtmf;
+mod engine;
+mod error;
+mod event;
 pub mod jack;
+mod media_thread;
+mod net;
+mod noise;
+pub mod playout;
+mod ports;
+pub mod realtime;
+pub mod record;
+pub mod rtp;
+pub mod stats;
+mod tap;
+mod voice;
+
+pub use call::MediaParams;
+pub use codec::Codec;
+pub use dtmf::DigitTiming;
+pub use engine::{CallHandle, CallSetup, CallSummary, Engine, EngineConfig};
+pub use error::EngineError;
+pub use event::{CallId, MediaEvent};
+pub use jack::{JackConfig, JackEvent, JackState};
+pub use ports::ReservedPort;
+pub use realtime::{Grant, Report};
+pub use stats::{CallStats, EngineStats};
+pub use tap::EarTap;
+pub use voice::{FADE_SAMPLES, Generation, Position, VOICE_SAMPLES, Voice, VoiceReader, WriteResult, voice};
+
+/// The clock of the media threads.
+pub const TICK: Duration = Duration::from_millis(5);
 
 /// Samples a call moves on every tick of the media thread: 5 ms at 8 kHz.
 pub const TICK_SAMPLES: usize = 40;
+
+/// Samples of the packets that are sent: 20 ms, what every telephone expects.
+pub const PACKET_SAMPLES: usize = 160;
+
+/// Ticks from one sent packet of a call to its next.
+pub(crate) const TICKS_PER_PACKET: u64 = (PACKET_SAMPLES / TICK_SAMPLES) as u64;

@@ -1,0 +1,62 @@
+//! What a call's media has to say to the rest of the daemon.
+
+use std::fmt;
+use std::time::Duration;
+
+use crate::voice::Generation;
+
+/// The number of a call, the same in every room of the daemon; shown as `c17`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct CallId(pub u32);
+
+impl fmt::Display for CallId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "c{}", self.0)
+    }
+}
+
+/// Something that happened in the media of a call.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum MediaEvent {
+    /// The caller pressed a key (RFC 4733). Said once a key, when it is released.
+    Digit {
+        /// `0`-`9`, `*`, `#`, `A`-`D`.
+        digit: char,
+        /// How long it was held, as far as it was heard.
+        duration: Duration,
+    },
+    /// No packet has come for the configured time although the far end should be sending (case 31).
+    MediaLost,
+    /// Packets come again after [`MediaLost`](Self::MediaLost).
+    MediaFound,
+    /// The first sample of a response goes out.
+    ResponseStarted {
+        /// Which response.
+        generation: Generation,
+    },
+    /// A response is over: played to its end, or cut.
+    ResponseFinished {
+        /// Which response.
+        generation: Generation,
+        /// Its samples that were sent, at 8 kHz.
+        played: u64,
+        /// Whether it was halted or cleared before its end.
+        interrupted: bool,
+    },
+    /// A response that has not ended has no samples: comfort noise is sent until more come. Said once a gap.
+    Underrun {
+        /// Which response.
+        generation: Generation,
+        /// Its samples that were sent before the gap.
+        played: u64,
+    },
+    /// The call's JACK ports are gone or silent; the agent's voice goes to the caller directly.
+    JackLost,
+    /// The call is on its JACK ports (again).
+    JackBack,
+    /// The recording stopped; the call goes on (case 41).
+    RecordingFailed(String),
+    /// All of the recording is on disk.
+    RecordingFinished,
+}
