@@ -65,10 +65,7 @@ impl Ears {
     ///
     /// # Errors
     /// The model can't be loaded, a configured value makes no sense, or a thread can't be started.
-    pub fn start(
-        config: EarsConfig,
-        on_event: impl Fn() + Send + 'static,
-    ) -> Result<Self, AsrError> {
+    pub fn start(config: EarsConfig, on_event: impl Fn() + Send + 'static) -> Result<Self, AsrError> {
         let _ = on_event;
         Ok(Self { _config: config })
     }
@@ -77,12 +74,7 @@ impl Ears {
     ///
     /// # Errors
     /// [`AsrError::Stopped`] when the listener thread is gone.
-    pub fn add(
-        &self,
-        stream: StreamId,
-        samples: rtrb::Consumer<f32>,
-        lost: Arc<AtomicU64>,
-    ) -> Result<(), AsrError> {
+    pub fn add(&self, stream: StreamId, samples: rtrb::Consumer<f32>, lost: Arc<AtomicU64>) -> Result<(), AsrError> {
         let _ = (stream, samples, lost);
         Ok(())
     }

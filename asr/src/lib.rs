@@ -24,9 +24,9 @@
 //!
 //! - **Each utterance gets exactly one [`EarsEvent::Final`]**, in order, even when nothing was understood (then its
 //!   text is empty) and even when a worker died over it.
-//! - **Nothing is invented**: silence, noise and tones give no text .
+//! - **Nothing is invented**: silence, noise and tones give no text ([`text`] holds the guards).
 //!
-//! [`vad`] and [`turn`] are pure and can be used and tested alone.
+//! [`vad`], [`turn`], [`queue`] and [`text`] are pure and can be used and tested alone.
 
 #![deny(missing_docs)]
 
@@ -34,6 +34,10 @@ mod ears;
 mod error;
 mod event;
 pub mod model;
+pub mod queue;
+pub mod recognizer;
+pub mod resample;
+pub mod text;
 pub mod turn;
 pub mod vad;
 

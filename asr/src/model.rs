@@ -85,11 +85,7 @@ pub fn find(name_or_path: &str, folder: &Path) -> Result<PathBuf, AsrError> {
             return Err(AsrError::ModelNotFound {
                 name: name.into(),
                 advice: "there is no such file; check the path".into(),
-                searched: path
-                    .parent()
-                    .unwrap_or(Path::new("/"))
-                    .display()
-                    .to_string(),
+                searched: path.parent().unwrap_or(Path::new("/")).display().to_string(),
             });
         }
         check(&path)?;
@@ -107,16 +103,8 @@ pub fn find(name_or_path: &str, folder: &Path) -> Result<PathBuf, AsrError> {
             }
         }
     }
-    let searched = folders
-        .iter()
-        .map(|f| f.display().to_string())
-        .collect::<Vec<_>>()
-        .join(", ");
-    Err(AsrError::ModelNotFound {
-        name: name.into(),
-        advice: advice(name, folder),
-        searched,
-    })
+    let searched = folders.iter().map(|f| f.display().to_string()).collect::<Vec<_>>().join(", ");
+    Err(AsrError::ModelNotFound { name: name.into(), advice: advice(name, folder), searched })
 }
 
 /// The folders that [`find`] looks into, in order: the configured one, `$MR_SIP_MODELS`, `share/mr-sip/models` beside
@@ -132,12 +120,7 @@ pub fn search_folders(configured: &Path) -> Vec<PathBuf> {
     if let Some(folder) = std::env::var_os(MODELS_VARIABLE) {
         push(folder.into());
     }
-    if let Some(prefix) = std::env::current_exe()
-        .ok()
-        .as_deref()
-        .and_then(Path::parent)
-        .and_then(Path::parent)
-    {
+    if let Some(prefix) = std::env::current_exe().ok().as_deref().and_then(Path::parent).and_then(Path::parent) {
         push(prefix.join("share/mr-sip/models"));
     }
     push("/usr/local/share/mr-sip/models".into());
@@ -151,15 +134,9 @@ pub fn search_folders(configured: &Path) -> Vec<PathBuf> {
 /// # Errors
 /// [`AsrError::BadModel`], with what is wrong and what to do.
 pub fn check(path: &Path) -> Result<Header, AsrError> {
-    let bad = |reason: String| AsrError::BadModel {
-        path: path.to_path_buf(),
-        reason,
-    };
+    let bad = |reason: String| AsrError::BadModel { path: path.to_path_buf(), reason };
     let mut file = File::open(path).map_err(|e| bad(format!("it can't be opened: {e}")))?;
-    let size = file
-        .metadata()
-        .map_err(|e| bad(format!("its size can't be read: {e}")))?
-        .len();
+    let size = file.metadata().map_err(|e| bad(format!("its size can't be read: {e}")))?.len();
     let mut head = [0u8; 48];
     match file.read_exact(&mut head) {
         Err(e) if e.kind() == io::ErrorKind::UnexpectedEof => {
@@ -168,31 +145,17 @@ pub fn check(path: &Path) -> Result<Header, AsrError> {
         Err(e) => return Err(bad(format!("it can't be read: {e}"))),
         Ok(()) => {}
     }
-    let number = |i: usize| {
-        u32::from_le_bytes([
-            head[4 * i],
-            head[4 * i + 1],
-            head[4 * i + 2],
-            head[4 * i + 3],
-        ])
-    };
+    let number = |i: usize| u32::from_le_bytes([head[4 * i], head[4 * i + 1], head[4 * i + 2], head[4 * i + 3]]);
     match number(0) {
         MAGIC => {}
         GGUF_MAGIC => {
-            return Err(bad(
-                "it is a GGUF file, which whisper.cpp does not read; use the project's ggml-*.bin"
-                    .into(),
-            ));
+            return Err(bad("it is a GGUF file, which whisper.cpp does not read; use the project's ggml-*.bin".into()));
         }
         _ if head.starts_with(b"version https://git-lfs") => {
-            return Err(bad(
-                "it is only a Git LFS pointer; fetch the real file".into()
-            ));
+            return Err(bad("it is only a Git LFS pointer; fetch the real file".into()));
         }
         _ if head.starts_with(b"<") || head.starts_with(b"PK") => {
-            return Err(bad(
-                "it is a web page or an archive, not a model; download it again".into(),
-            ));
+            return Err(bad("it is a web page or an archive, not a model; download it again".into()));
         }
         other => {
             return Err(bad(format!(
@@ -224,15 +187,11 @@ pub fn check(path: &Path) -> Result<Header, AsrError> {
         && (1..=64).contains(&header.text_layers)
         && matches!(header.mels, 80 | 128);
     if !sane {
-        return Err(bad(format!(
-            "its header makes no sense ({header:?}); download it again"
-        )));
+        return Err(bad(format!("its header makes no sense ({header:?}); download it again")));
     }
     let least = header.least_bytes();
     if size < least {
-        return Err(bad(format!(
-            "it is cut short ({size} bytes of at least {least}); download it again"
-        )));
+        return Err(bad(format!("it is cut short ({size} bytes of at least {least}); download it again")));
     }
     Ok(header)
 }
@@ -241,14 +200,7 @@ impl Header {
     /// Bytes that a file with this header has at least: the layers' matrices, the embeddings and the encoder's
     /// positions, at their type's size. Biases, norms and the vocabulary come on top, so a whole file is larger.
     fn least_bytes(&self) -> u64 {
-        let [
-            vocabulary,
-            width,
-            audio_layers,
-            text_layers,
-            text_context,
-            audio_context,
-        ] = [
+        let [vocabulary, width, audio_layers, text_layers, text_context, audio_context] = [
             self.vocabulary,
             self.audio_width,
             self.audio_layers,
@@ -298,10 +250,7 @@ fn candidate_files(name: &str) -> Vec<String> {
 pub fn is_known(name: &str) -> bool {
     let name = name.strip_prefix("ggml-").unwrap_or(name);
     let name = name.strip_suffix(".bin").unwrap_or(name);
-    let plain = QUANTISATIONS
-        .iter()
-        .find_map(|q| name.strip_suffix(q))
-        .unwrap_or(name);
+    let plain = QUANTISATIONS.iter().find_map(|q| name.strip_suffix(q)).unwrap_or(name);
     KNOWN.contains(&plain)
 }
 

@@ -137,12 +137,7 @@ pub struct TurnMachine {
 impl TurnMachine {
     /// A machine that waits for the first word.
     pub fn new(policy: TurnPolicy) -> Self {
-        Self {
-            policy,
-            state: State::Idle,
-            onset: None,
-            events: VecDeque::with_capacity(4),
-        }
+        Self { policy, state: State::Idle, onset: None, events: VecDeque::with_capacity(4) }
     }
 
     /// Takes the frame that began `at` and lasted `length`. A jump of `at` is time without voice.
@@ -161,8 +156,7 @@ impl TurnMachine {
         match std::mem::replace(&mut self.state, State::Idle) {
             State::Idle => {}
             State::Speaking(utterance) => {
-                self.events
-                    .push_back(TurnEvent::SpeechStop { at: utterance.end });
+                self.events.push_back(TurnEvent::SpeechStop { at: utterance.end });
                 self.end(utterance, EndReason::StreamEnd);
             }
             State::Paused(utterance) => self.end(utterance, EndReason::StreamEnd),
@@ -198,16 +192,10 @@ impl TurnMachine {
 
     fn idle(&mut self, at: Duration, now: Duration, frame: VadFrame) {
         if let Some(onset) = self.grow_onset(at, now, frame, self.policy.confirm_after) {
-            let utterance = Utterance {
-                start: onset.start,
-                end: onset.end,
-                voiced: onset.voiced,
-                peak_db: onset.peak_db,
-            };
-            self.events
-                .push_back(TurnEvent::UtteranceStart { at: onset.start });
-            self.events
-                .push_back(TurnEvent::SpeechStart { at: onset.start });
+            let utterance =
+                Utterance { start: onset.start, end: onset.end, voiced: onset.voiced, peak_db: onset.peak_db };
+            self.events.push_back(TurnEvent::UtteranceStart { at: onset.start });
+            self.events.push_back(TurnEvent::SpeechStart { at: onset.start });
             self.state = State::Speaking(utterance);
         }
     }
@@ -220,20 +208,15 @@ impl TurnMachine {
         }
         self.state = State::Speaking(utterance);
         if now.saturating_sub(utterance.end) >= self.policy.eager_after {
-            self.events
-                .push_back(TurnEvent::SpeechStop { at: utterance.end });
+            self.events.push_back(TurnEvent::SpeechStop { at: utterance.end });
             self.state = State::Paused(utterance);
             self.end_if_due(utterance, now);
         } else if now.saturating_sub(utterance.start) >= self.policy.max_utterance {
             self.end(utterance, EndReason::Limit);
             // still inside a word: the next utterance begins where this one was cut
             self.events.push_back(TurnEvent::UtteranceStart { at: now });
-            self.state = State::Speaking(Utterance {
-                start: now,
-                end: now,
-                voiced: Duration::ZERO,
-                peak_db: frame.level_db,
-            });
+            self.state =
+                State::Speaking(Utterance { start: now, end: now, voiced: Duration::ZERO, peak_db: frame.level_db });
         }
     }
 
@@ -242,8 +225,7 @@ impl TurnMachine {
             utterance.end = onset.end;
             utterance.voiced += onset.voiced;
             utterance.peak_db = utterance.peak_db.max(onset.peak_db);
-            self.events
-                .push_back(TurnEvent::SpeechStart { at: onset.start });
+            self.events.push_back(TurnEvent::SpeechStart { at: onset.start });
             self.state = State::Speaking(utterance);
             return;
         }
@@ -265,18 +247,11 @@ impl TurnMachine {
     }
 
     fn end(&mut self, utterance: Utterance, reason: EndReason) {
-        self.events
-            .push_back(TurnEvent::UtteranceEnd { utterance, reason });
+        self.events.push_back(TurnEvent::UtteranceEnd { utterance, reason });
     }
 
     /// Collects voiced frames; gives the onset out once it has enough of them.
-    fn grow_onset(
-        &mut self,
-        at: Duration,
-        now: Duration,
-        frame: VadFrame,
-        enough: Duration,
-    ) -> Option<Onset> {
+    fn grow_onset(&mut self, at: Duration, now: Duration, frame: VadFrame, enough: Duration) -> Option<Onset> {
         if let Some(onset) = self.onset
             && now.saturating_sub(onset.end) > ONSET_GAP
         {
@@ -285,20 +260,12 @@ impl TurnMachine {
         if !frame.voiced {
             return None;
         }
-        let onset = self.onset.get_or_insert(Onset {
-            start: at,
-            end: at,
-            voiced: Duration::ZERO,
-            peak_db: frame.level_db,
-        });
+        let onset =
+            self.onset.get_or_insert(Onset { start: at, end: at, voiced: Duration::ZERO, peak_db: frame.level_db });
         onset.end = now;
         onset.voiced += now - at;
         onset.peak_db = onset.peak_db.max(frame.level_db);
-        if onset.voiced < enough {
-            None
-        } else {
-            self.onset.take()
-        }
+        if onset.voiced < enough { None } else { self.onset.take() }
     }
 }
 
@@ -321,19 +288,14 @@ mod tests {
 
     impl Player {
         fn new() -> Self {
-            Self {
-                machine: TurnMachine::new(TurnPolicy::default()),
-                now: Duration::ZERO,
-                events: Vec::new(),
-            }
+            Self { machine: TurnMachine::new(TurnPolicy::default()), now: Duration::ZERO, events: Vec::new() }
         }
 
         fn play(&mut self, voiced: bool, length_ms: u64) -> &mut Self {
             let until = self.now + ms(length_ms);
             while self.now < until {
                 let level_db = if voiced { -20.0 } else { -70.0 };
-                self.machine
-                    .push(self.now, FRAME, VadFrame { voiced, level_db });
+                self.machine.push(self.now, FRAME, VadFrame { voiced, level_db });
                 self.now += FRAME;
                 self.drain();
             }
@@ -361,25 +323,12 @@ mod tests {
     fn a_word_starts_stops_and_ends_at_its_own_times() {
         let mut player = Player::new();
         player.play(false, 1_000).play(true, 400).play(false, 1_000);
-        let [start, speech, stop, end] = player.events[..] else {
-            panic!("{:?}", player.events)
-        };
+        let [start, speech, stop, end] = player.events[..] else { panic!("{:?}", player.events) };
         assert_eq!(start, TurnEvent::UtteranceStart { at: ms(1_000) });
         assert_eq!(speech, TurnEvent::SpeechStart { at: ms(1_000) });
         assert_eq!(stop, TurnEvent::SpeechStop { at: ms(1_400) });
-        let utterance = Utterance {
-            start: ms(1_000),
-            end: ms(1_400),
-            voiced: ms(400),
-            peak_db: -20.0,
-        };
-        assert_eq!(
-            end,
-            TurnEvent::UtteranceEnd {
-                utterance,
-                reason: EndReason::Silence
-            }
-        );
+        let utterance = Utterance { start: ms(1_000), end: ms(1_400), voiced: ms(400), peak_db: -20.0 };
+        assert_eq!(end, TurnEvent::UtteranceEnd { utterance, reason: EndReason::Silence });
     }
 
     #[test]
@@ -397,10 +346,7 @@ mod tests {
         player.play(true, 400).play(false, 200);
         assert_eq!(player.events.len(), 2);
         player.play(false, 20);
-        assert_eq!(
-            player.events.last(),
-            Some(&TurnEvent::SpeechStop { at: ms(400) })
-        );
+        assert_eq!(player.events.last(), Some(&TurnEvent::SpeechStop { at: ms(400) }));
         player.play(false, 320);
         assert_eq!(player.events.len(), 3);
         player.play(false, 20);
@@ -421,40 +367,25 @@ mod tests {
     fn a_stop_inside_a_word_does_not_undo_the_onset() {
         let mut player = Player::new();
         player.play(true, 60).play(false, 60).play(true, 60);
-        assert_eq!(
-            player.events.first(),
-            Some(&TurnEvent::UtteranceStart { at: Duration::ZERO })
-        );
+        assert_eq!(player.events.first(), Some(&TurnEvent::UtteranceStart { at: Duration::ZERO }));
     }
 
     #[test]
     fn speech_after_a_short_pause_goes_on_in_the_same_utterance() {
         let mut player = Player::new();
-        player
-            .play(true, 400)
-            .play(false, 300)
-            .play(true, 400)
-            .play(false, 1_000);
+        player.play(true, 400).play(false, 300).play(true, 400).play(false, 1_000);
         let ends = player.ends();
         assert_eq!(ends.len(), 1);
         assert_eq!((ends[0].0.start, ends[0].0.end), (ms(0), ms(1_100)));
         assert_eq!(ends[0].0.voiced, ms(800));
-        let starts = player
-            .events
-            .iter()
-            .filter(|e| matches!(e, TurnEvent::SpeechStart { .. }))
-            .count();
+        let starts = player.events.iter().filter(|e| matches!(e, TurnEvent::SpeechStart { .. })).count();
         assert_eq!(starts, 2, "the pause was taken back");
     }
 
     #[test]
     fn a_click_in_the_pause_neither_resumes_nor_prolongs_it() {
         let mut player = Player::new();
-        player
-            .play(true, 400)
-            .play(false, 260)
-            .play(true, 20)
-            .play(false, 1_000);
+        player.play(true, 400).play(false, 260).play(true, 20).play(false, 1_000);
         assert_eq!(player.ends().len(), 1);
         assert_eq!(player.ends()[0].0.end, ms(400));
     }
@@ -462,11 +393,7 @@ mod tests {
     #[test]
     fn a_word_that_begins_as_the_turn_would_end_is_not_cut_off() {
         let mut player = Player::new();
-        player
-            .play(true, 400)
-            .play(false, 520)
-            .play(true, 400)
-            .play(false, 1_000);
+        player.play(true, 400).play(false, 520).play(true, 400).play(false, 1_000);
         assert_eq!(player.ends().len(), 1);
         assert_eq!(player.ends()[0].0.end, ms(1_320));
     }
@@ -494,11 +421,7 @@ mod tests {
                 (ms(40_000), ms(45_000), EndReason::Silence),
             ]
         );
-        let starts = player
-            .events
-            .iter()
-            .filter(|e| matches!(e, TurnEvent::SpeechStart { .. }))
-            .count();
+        let starts = player.events.iter().filter(|e| matches!(e, TurnEvent::SpeechStart { .. })).count();
         assert_eq!(starts, 1, "the caller never stopped");
     }
 

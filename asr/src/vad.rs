@@ -103,9 +103,7 @@ impl Detector {
         // always asked, so that its own model of the background goes on learning
         let detected = self.vad.is_voice_segment(&self.pcm).unwrap_or(false);
         self.speech_db -= SPEECH_DECAY_DB_PER_FRAME;
-        let threshold = LEAST_LEVEL_DB
-            .max(floor_db + ABOVE_FLOOR_DB)
-            .max(self.speech_db - BELOW_SPEECH_DB);
+        let threshold = LEAST_LEVEL_DB.max(floor_db + ABOVE_FLOOR_DB).max(self.speech_db - BELOW_SPEECH_DB);
         let voiced = detected && level_db >= threshold;
         if voiced {
             self.speech_db = self.speech_db.max(level_db);
@@ -127,11 +125,7 @@ impl NoiseFloor {
     const PARTS: usize = (FLOOR_WINDOW.as_millis() / FLOOR_PART.as_millis()) as usize;
 
     fn new() -> Self {
-        Self {
-            parts: VecDeque::with_capacity(Self::PARTS),
-            current: f32::INFINITY,
-            frames_in_current: 0,
-        }
+        Self { parts: VecDeque::with_capacity(Self::PARTS), current: f32::INFINITY, frames_in_current: 0 }
     }
 
     fn push(&mut self, level_db: f32) -> f32 {
@@ -146,11 +140,7 @@ impl NoiseFloor {
             self.frames_in_current = 0;
         }
         let quietest = self.parts.iter().copied().fold(self.current, f32::min);
-        if self.parts.len() < Self::PARTS {
-            quietest.min(FIRST_FLOOR_DB)
-        } else {
-            quietest
-        }
+        if self.parts.len() < Self::PARTS { quietest.min(FIRST_FLOOR_DB) } else { quietest }
     }
 }
 
@@ -162,9 +152,7 @@ mod tests {
 
     fn frames(seconds: f32, mut sample: impl FnMut(f32) -> f32) -> Vec<[f32; FRAME_SAMPLES]> {
         let count = (seconds * RATE) as usize / FRAME_SAMPLES;
-        (0..count)
-            .map(|f| std::array::from_fn(|i| sample((f * FRAME_SAMPLES + i) as f32 / RATE)))
-            .collect()
+        (0..count).map(|f| std::array::from_fn(|i| sample((f * FRAME_SAMPLES + i) as f32 / RATE))).collect()
     }
 
     fn voiced_share(detector: &mut Detector, frames: &[[f32; FRAME_SAMPLES]]) -> f32 {
@@ -177,8 +165,8 @@ mod tests {
         let carrier: f32 = (1..25)
             .map(|h| {
                 let hz = 120.0 * h as f32;
-                let formants = (-((hz - 600.0) / 200.0).powi(2)).exp()
-                    + 0.5 * (-((hz - 1_500.0) / 300.0).powi(2)).exp();
+                let formants =
+                    (-((hz - 600.0) / 200.0).powi(2)).exp() + 0.5 * (-((hz - 1_500.0) / 300.0).powi(2)).exp();
                 formants * (std::f32::consts::TAU * hz * t).sin()
             })
             .sum();
@@ -233,10 +221,7 @@ mod tests {
         let mut random = fastrand::Rng::with_seed(3);
         let pause = frames(0.6, |_| 0.003 * (random.f32() - 0.5));
         let last = pause.iter().rposition(|f| detector.push(f).voiced);
-        assert!(
-            last.is_none_or(|last| last < 5),
-            "frame {last:?} of the pause was still voiced"
-        );
+        assert!(last.is_none_or(|last| last < 5), "frame {last:?} of the pause was still voiced");
     }
 
     #[test]
