@@ -3,15 +3,26 @@
 use std::{
     path::PathBuf,
     sync::{Arc, atomic::AtomicU64},
+    thread::JoinHandle,
     time::Duration,
 };
 
-use crate::{AsrError, EarsEvent, StreamId, TurnPolicy};
+use crossbeam_channel::{Receiver, Sender};
+
+use crate::{
+    AsrError, EarsEvent, StreamId, TurnPolicy,
+    listener::{Input, Listener},
+    recognizer::Recognizers,
+    transcriber::Transcriber,
+    whisper::WhisperModel,
+};
 
 /// Finals that may wait for a worker, per stream, before the listener stops reading that stream's ring.
 pub const MAX_FINALS_PER_STREAM: usize = 8;
 /// Events that may wait for [`Ears::try_recv`] before the listener waits.
 pub const EVENT_QUEUE: usize = 8_192;
+
+const MOST_WORKERS: usize = 256;
 
 /// How the ears are set up.
 #[derive(Debug, Clone)]
@@ -48,6 +59,29 @@ impl EarsConfig {
             test_panics: 0,
         }
     }
+
+    fn worker_count(&self) -> usize {
+        match self.workers {
+            0 => std::thread::available_parallelism().map_or(1, |cores| (cores.get() - 1).max(1)),
+            given => given,
+        }
+    }
+
+    fn check(&self) -> Result<(), AsrError> {
+        let turns = &self.turns;
+        let wrong = if turns.max_utterance > TurnPolicy::LONGEST_UTTERANCE || turns.max_utterance.is_zero() {
+            Some("max_utterance must be above 0 and at most 28 s")
+        } else if turns.eager_after.is_zero() || turns.end_after < turns.eager_after {
+            Some("end_after must not be shorter than eager_after, and eager_after not 0")
+        } else if turns.pre_roll > Duration::from_secs(1) {
+            Some("pre_roll must be at most 1 s")
+        } else if self.workers > MOST_WORKERS {
+            Some("workers must be at most 256")
+        } else {
+            None
+        };
+        wrong.map_or(Ok(()), |wrong| Err(AsrError::Config(format!("speech recognition: {wrong}"))))
+    }
 }
 
 /// The ears of all calls: one listener thread and the recogniser's workers.
@@ -56,18 +90,51 @@ impl EarsConfig {
 /// [`remove`](Self::remove) and wait for [`EarsEvent::Closed`].
 #[derive(Debug)]
 pub struct Ears {
-    _config: EarsConfig,
+    inbox: Sender<Input>,
+    /// Taken first when dropped, so that a listener that waits for room comes free.
+    events: Option<Receiver<EarsEvent>>,
+    listener: Option<JoinHandle<()>>,
 }
 
 impl Ears {
-    /// Loads the model and starts the threads. `on_event` is called, from any of them, after an event has been queued:
-    /// wake your loop there, take the events with [`try_recv`](Self::try_recv).
+    /// Loads the model and starts the threads. `on_event` is called, from the listener's thread, after events have been
+    /// queued: wake your loop there, take the events with [`try_recv`](Self::try_recv).
     ///
     /// # Errors
     /// The model can't be loaded, a configured value makes no sense, or a thread can't be started.
     pub fn start(config: EarsConfig, on_event: impl Fn() + Send + 'static) -> Result<Self, AsrError> {
-        let _ = on_event;
-        Ok(Self { _config: config })
+        config.check()?;
+        let model = WhisperModel::load(&config.model, &config.language)?;
+        Self::start_with(config, Arc::new(model), on_event)
+    }
+
+    /// As [`start`](Self::start), with another recogniser than Whisper; `config.model` is not looked at.
+    ///
+    /// # Errors
+    /// A configured value makes no sense, or a thread can't be started.
+    pub fn start_with(
+        config: EarsConfig,
+        recognizers: Arc<dyn Recognizers>,
+        on_event: impl Fn() + Send + 'static,
+    ) -> Result<Self, AsrError> {
+        config.check()?;
+        // Not bounded by itself, but by what feeds it: two messages a call, and reports of jobs that the listener
+        // handed in (and those are bounded in the queue).
+        let (inbox, inputs) = crossbeam_channel::unbounded();
+        let (sender, events) = crossbeam_channel::bounded(EVENT_QUEUE);
+        let transcriber = Transcriber::start(
+            recognizers,
+            config.worker_count(),
+            config.stuck_after,
+            config.test_panics,
+            inbox.clone(),
+        )?;
+        let name = String::from("listener");
+        let listener = std::thread::Builder::new()
+            .name(name.clone())
+            .spawn(move || Listener::new(config, inputs, transcriber, sender, Box::new(on_event)).run())
+            .map_err(|source| AsrError::Thread { name, source })?;
+        Ok(Self { inbox, events: Some(events), listener: Some(listener) })
     }
 
     /// Begins to listen to a stream: 8 kHz mono samples, and the producer's count of samples that found the ring full.
@@ -75,28 +142,44 @@ impl Ears {
     /// # Errors
     /// [`AsrError::Stopped`] when the listener thread is gone.
     pub fn add(&self, stream: StreamId, samples: rtrb::Consumer<f32>, lost: Arc<AtomicU64>) -> Result<(), AsrError> {
-        let _ = (stream, samples, lost);
-        Ok(())
+        self.tell(Input::Add { stream, samples, lost })
     }
 
     /// Stops listening after what is in the ring. An open utterance is still transcribed; then comes
-    /// [`EarsEvent::Closed`]. A stream that is not there is ignored.
+    /// [`EarsEvent::Closed`]. A stream that is not there is ignored; one whose producer was dropped ends by itself.
     ///
     /// # Errors
     /// [`AsrError::Stopped`] when the listener thread is gone.
     pub fn remove(&self, stream: StreamId) -> Result<(), AsrError> {
-        let _ = stream;
-        Ok(())
+        self.tell(Input::Remove(stream))
     }
 
     /// The next event, if there is one. Never blocks.
     pub fn try_recv(&self) -> Option<EarsEvent> {
-        None
+        self.events.as_ref()?.try_recv().ok()
     }
 
     /// The next event, waiting for it for at most `timeout`.
     pub fn recv_timeout(&self, timeout: Duration) -> Option<EarsEvent> {
-        let _ = timeout;
-        None
+        self.events.as_ref()?.recv_timeout(timeout).ok()
+    }
+
+    fn tell(&self, input: Input) -> Result<(), AsrError> {
+        if self.listener.as_ref().is_none_or(JoinHandle::is_finished) {
+            return Err(AsrError::Stopped);
+        }
+        self.inbox.send(input).map_err(|_| AsrError::Stopped)
+    }
+}
+
+impl Drop for Ears {
+    fn drop(&mut self) {
+        drop(self.events.take());
+        let _ = self.inbox.send(Input::Stop);
+        if let Some(listener) = self.listener.take()
+            && listener.join().is_err()
+        {
+            log::error!("the listener thread had panicked");
+        }
     }
 }

@@ -33,18 +33,23 @@
 mod ears;
 mod error;
 mod event;
+mod hearing;
+mod listener;
 pub mod model;
 pub mod queue;
 pub mod recognizer;
 pub mod resample;
 pub mod text;
+mod transcriber;
 pub mod turn;
 pub mod vad;
+pub mod whisper;
 
 pub use ears::{EVENT_QUEUE, Ears, EarsConfig, MAX_FINALS_PER_STREAM};
 pub use error::AsrError;
 pub use event::{EarsEvent, RestartCause, StreamId};
 pub use turn::TurnPolicy;
+pub use whisper::transcribe_offline;
 
 /// Samples a second of everything that enters this crate by a ring.
 pub const STREAM_RATE_HZ: u32 = 8_000;
