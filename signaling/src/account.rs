@@ -72,25 +72,15 @@ impl Account {
             let Some(value) = value else { continue };
             let why = if value.is_empty() {
                 "must not be empty"
-            } else if value
-                .chars()
-                .any(|c| c.is_control() || c.is_whitespace() || "<>\"".contains(c))
-            {
+            } else if value.chars().any(|c| c.is_control() || c.is_whitespace() || "<>\"".contains(c)) {
                 "must not contain spaces, control characters, quotes or angle brackets"
             } else {
                 continue;
             };
-            return Err(SignalingError::BadConfig {
-                field: format!("account {:?}: {field}", self.name),
-                why,
-            });
+            return Err(SignalingError::BadConfig { field: format!("account {:?}: {field}", self.name), why });
         }
         let quoted = [Some(self.auth_user()), self.realm.as_deref()];
-        if quoted
-            .into_iter()
-            .flatten()
-            .any(|v| v.chars().any(char::is_control))
-        {
+        if quoted.into_iter().flatten().any(|v| v.chars().any(char::is_control)) {
             return Err(SignalingError::BadConfig {
                 field: format!("account {:?}: auth_user or realm", self.name),
                 why: "must not contain control characters",

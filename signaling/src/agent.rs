@@ -136,12 +136,7 @@ impl UserAgent {
             account.check()?;
         }
         let _ = seed;
-        Ok(UserAgent {
-            config,
-            transmits: VecDeque::new(),
-            events: VecDeque::new(),
-            counters: Counters::default(),
-        })
+        Ok(UserAgent { config, transmits: VecDeque::new(), events: VecDeque::new(), counters: Counters::default() })
     }
 
     /// Takes a datagram in.
@@ -198,10 +193,7 @@ impl UserAgent {
     pub(crate) fn dial_tagged(&mut self, now: Instant, tag: u64, dial: Dial) {
         let event = match self.dial(now, dial) {
             Ok(call) => Event::Dialing { tag, call },
-            Err(e) => Event::DialFailed {
-                tag,
-                error: e.to_string(),
-            },
+            Err(e) => Event::DialFailed { tag, error: e.to_string() },
         };
         self.events.push_back(event);
     }
@@ -219,12 +211,7 @@ impl UserAgent {
     ///
     /// # Errors
     /// No such call, or it is not waiting for an answer.
-    pub fn answer(
-        &mut self,
-        now: Instant,
-        call: CallId,
-        sdp: String,
-    ) -> Result<(), SignalingError> {
+    pub fn answer(&mut self, now: Instant, call: CallId, sdp: String) -> Result<(), SignalingError> {
         let _ = (now, sdp);
         Err(SignalingError::NoSuchCall(call))
     }
@@ -233,12 +220,7 @@ impl UserAgent {
     ///
     /// # Errors
     /// No such call, it is not waiting for an answer, or the status is none that refuses.
-    pub fn reject(
-        &mut self,
-        now: Instant,
-        call: CallId,
-        status: u16,
-    ) -> Result<(), SignalingError> {
+    pub fn reject(&mut self, now: Instant, call: CallId, status: u16) -> Result<(), SignalingError> {
         let _ = (now, status);
         Err(SignalingError::NoSuchCall(call))
     }
@@ -257,12 +239,7 @@ impl UserAgent {
     ///
     /// # Errors
     /// No such call, or nothing was offered.
-    pub fn answer_reoffer(
-        &mut self,
-        now: Instant,
-        call: CallId,
-        sdp: String,
-    ) -> Result<(), SignalingError> {
+    pub fn answer_reoffer(&mut self, now: Instant, call: CallId, sdp: String) -> Result<(), SignalingError> {
         let _ = (now, sdp);
         Err(SignalingError::NoSuchCall(call))
     }
@@ -271,12 +248,7 @@ impl UserAgent {
     ///
     /// # Errors
     /// No such call, nothing was offered, or the status is none that refuses.
-    pub fn reject_reoffer(
-        &mut self,
-        now: Instant,
-        call: CallId,
-        status: u16,
-    ) -> Result<(), SignalingError> {
+    pub fn reject_reoffer(&mut self, now: Instant, call: CallId, status: u16) -> Result<(), SignalingError> {
         let _ = (now, status);
         Err(SignalingError::NoSuchCall(call))
     }

@@ -27,9 +27,7 @@ pub mod net;
 pub mod sdp;
 
 pub use account::Account;
-pub use agent::{
-    Counters, LocalIp, Resolve, ResolveId, Seed, Transmit, UserAgent, UserAgentConfig,
-};
+pub use agent::{Counters, LocalIp, Resolve, ResolveId, Seed, Transmit, UserAgent, UserAgentConfig};
 pub use auth::Password;
 pub use error::SignalingError;
 pub use event::{CallId, Dial, EndCause, Event};

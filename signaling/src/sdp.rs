@@ -103,14 +103,9 @@ impl Direction {
     }
 
     fn read(name: &str) -> Option<Direction> {
-        [
-            Direction::SendRecv,
-            Direction::SendOnly,
-            Direction::RecvOnly,
-            Direction::Inactive,
-        ]
-        .into_iter()
-        .find(|d| d.as_str().eq_ignore_ascii_case(name))
+        [Direction::SendRecv, Direction::SendOnly, Direction::RecvOnly, Direction::Inactive]
+            .into_iter()
+            .find(|d| d.as_str().eq_ignore_ascii_case(name))
     }
 }
 
@@ -130,12 +125,7 @@ pub struct LocalMedia {
 impl LocalMedia {
     /// Everything we can, both ways.
     pub fn new(addr: SocketAddr) -> LocalMedia {
-        LocalMedia {
-            addr,
-            codecs: AudioCodec::ALL.to_vec(),
-            telephone_event: true,
-            direction: Direction::SendRecv,
-        }
+        LocalMedia { addr, codecs: AudioCodec::ALL.to_vec(), telephone_event: true, direction: Direction::SendRecv }
     }
 }
 
@@ -192,22 +182,10 @@ pub enum SdpError {
 
 /// Writes an offer.
 pub fn offer(local: &LocalMedia) -> String {
-    let codecs: Vec<_> = local
-        .codecs
-        .iter()
-        .map(|c| (c.payload_type(), c.name()))
-        .collect();
+    let codecs: Vec<_> = local.codecs.iter().map(|c| (c.payload_type(), c.name())).collect();
     let mut sdp = head(local.addr.ip());
     let digits = local.telephone_event.then_some(TELEPHONE_EVENT_PAYLOAD);
-    audio_line(
-        &mut sdp,
-        "RTP/AVP",
-        local.addr.port(),
-        &codecs,
-        digits,
-        local.direction,
-        DEFAULT_PTIME_MS,
-    );
+    audio_line(&mut sdp, "RTP/AVP", local.addr.port(), &codecs, digits, local.direction, DEFAULT_PTIME_MS);
     sdp
 }
 
@@ -246,10 +224,7 @@ pub fn answer(offer: &str, local: &LocalMedia) -> Result<(String, MediaPlan), Sd
 /// The far end refused our audio line, or answered with something we did not offer; end the call.
 pub fn accept(answer: &str, local: &LocalMedia) -> Result<MediaPlan, SdpError> {
     let session = read(answer)?;
-    let first = session
-        .medias
-        .first()
-        .ok_or(SdpError::BadAnswer("it has no media line"))?;
+    let first = session.medias.first().ok_or(SdpError::BadAnswer("it has no media line"))?;
     if !first.media.eq_ignore_ascii_case("audio") {
         return Err(SdpError::BadAnswer("its first media line is not audio"));
     }
@@ -269,11 +244,7 @@ pub(crate) struct LocalSession {
 
 impl LocalSession {
     pub(crate) fn new(id: u64) -> LocalSession {
-        LocalSession {
-            id,
-            version: id,
-            last: String::new(),
-        }
+        LocalSession { id, version: id, last: String::new() }
     }
 
     /// Puts the call's id and version into the description's `o=` line; the version rises when the rest changed.
@@ -286,19 +257,12 @@ impl LocalSession {
         }
         let mut out = String::with_capacity(sdp.len() + 32);
         for line in sdp.split_inclusive('\n') {
-            match line
-                .strip_prefix("o=")
-                .map(|rest| rest.split_whitespace().collect::<Vec<_>>())
-            {
+            match line.strip_prefix("o=").map(|rest| rest.split_whitespace().collect::<Vec<_>>()) {
                 Some(fields) if fields.len() == 6 => {
                     let [user, _, _, nettype, addrtype, addr] = fields[..] else {
                         continue;
                     };
-                    let _ = write!(
-                        out,
-                        "o={user} {} {} {nettype} {addrtype} {addr}\r\n",
-                        self.id, self.version
-                    );
+                    let _ = write!(out, "o={user} {} {} {nettype} {addrtype} {addr}\r\n", self.id, self.version);
                 }
                 _ => out.push_str(line),
             }
@@ -331,10 +295,7 @@ fn audio_line(
         let _ = write!(sdp, "a=rtpmap:{payload} {name}/{CLOCK_HZ}\r\n");
     }
     if let Some(payload) = digits {
-        let _ = write!(
-            sdp,
-            "a=rtpmap:{payload} telephone-event/{CLOCK_HZ}\r\na=fmtp:{payload} 0-15\r\n"
-        );
+        let _ = write!(sdp, "a=rtpmap:{payload} telephone-event/{CLOCK_HZ}\r\na=fmtp:{payload} 0-15\r\n");
     }
     let _ = write!(sdp, "a=ptime:{ptime_ms}\r\na={}\r\n", direction.as_str());
 }
@@ -343,20 +304,10 @@ fn audio_line(
 fn refused_line(sdp: &mut String, line: &Media) {
     let token = |s: &str| !s.is_empty() && s.bytes().all(|b| b.is_ascii_graphic());
     let or = |s: &str, other: &str| {
-        if token(s) {
-            s.to_owned()
-        } else {
-            other.to_owned()
-        }
+        if token(s) { s.to_owned() } else { other.to_owned() }
     };
     let format = line.fmt.split_whitespace().next().unwrap_or("0");
-    let _ = write!(
-        sdp,
-        "m={} 0 {} {}\r\n",
-        or(&line.media, "audio"),
-        or(&line.proto, "RTP/AVP"),
-        or(format, "0")
-    );
+    let _ = write!(sdp, "m={} 0 {} {}\r\n", or(&line.media, "audio"), or(&line.proto, "RTP/AVP"), or(format, "0"));
 }
 
 fn read(text: &str) -> Result<Session, SdpError> {
@@ -372,41 +323,25 @@ fn read(text: &str) -> Result<Session, SdpError> {
 
 fn usable_audio(session: &Session) -> Option<(usize, &Media)> {
     session.medias.iter().enumerate().find(|(_, m)| {
-        let plain =
-            m.proto.eq_ignore_ascii_case("RTP/AVP") || m.proto.eq_ignore_ascii_case("RTP/AVPF");
+        let plain = m.proto.eq_ignore_ascii_case("RTP/AVP") || m.proto.eq_ignore_ascii_case("RTP/AVPF");
         m.media.eq_ignore_ascii_case("audio") && m.port != 0 && plain
     })
 }
 
 fn plan(session: &Session, media: &Media, local: &LocalMedia) -> Result<MediaPlan, SdpError> {
     let ip = address(session, media)?;
-    let formats: Vec<(u8, Format)> = media
-        .fmt
-        .split_whitespace()
-        .filter_map(|f| f.parse().ok())
-        .map(|pt| (pt, format_of(media, pt)))
-        .collect();
+    let formats: Vec<(u8, Format)> =
+        media.fmt.split_whitespace().filter_map(|f| f.parse().ok()).map(|pt| (pt, format_of(media, pt))).collect();
     let chosen = formats.iter().find_map(|(pt, format)| match format {
         Format::Audio(codec) if local.codecs.contains(codec) => Some((*pt, *codec)),
         _ => None,
     });
     let Some((payload_type, codec)) = chosen else {
         let ours: Vec<_> = local.codecs.iter().map(|c| c.name()).collect();
-        let theirs: String = media
-            .fmt
-            .chars()
-            .filter(|c| c.is_ascii_graphic() || *c == ' ')
-            .take(80)
-            .collect();
-        return Err(SdpError::NoCommonCodec {
-            ours: ours.join(", "),
-            theirs,
-        });
+        let theirs: String = media.fmt.chars().filter(|c| c.is_ascii_graphic() || *c == ' ').take(80).collect();
+        return Err(SdpError::NoCommonCodec { ours: ours.join(", "), theirs });
     };
-    let digits = formats
-        .iter()
-        .find(|(_, f)| matches!(f, Format::Digits))
-        .map(|(pt, _)| *pt);
+    let digits = formats.iter().find(|(_, f)| matches!(f, Format::Digits)).map(|(pt, _)| *pt);
     let theirs = media
         .attributes
         .iter()
@@ -434,36 +369,22 @@ enum Format {
 
 /// What a payload type of this m-line stands for: by its rtpmap, else by RFC 3551's table.
 fn format_of(media: &Media, payload: u8) -> Format {
-    let map = media
-        .attributes
-        .iter()
-        .filter(|a| a.attribute.eq_ignore_ascii_case("rtpmap"))
-        .find_map(|a| {
-            let (pt, encoding) = a.value.as_deref()?.trim().split_once(char::is_whitespace)?;
-            (pt.parse::<u8>() == Ok(payload)).then_some(encoding.trim())
-        });
+    let map = media.attributes.iter().filter(|a| a.attribute.eq_ignore_ascii_case("rtpmap")).find_map(|a| {
+        let (pt, encoding) = a.value.as_deref()?.trim().split_once(char::is_whitespace)?;
+        (pt.parse::<u8>() == Ok(payload)).then_some(encoding.trim())
+    });
     let Some(encoding) = map else {
-        return AudioCodec::ALL
-            .into_iter()
-            .find(|c| c.payload_type() == payload)
-            .map_or(Format::Other, Format::Audio);
+        return AudioCodec::ALL.into_iter().find(|c| c.payload_type() == payload).map_or(Format::Other, Format::Audio);
     };
     let mut parts = encoding.split('/');
-    let (name, clock, channels) = (
-        parts.next().unwrap_or(""),
-        parts.next().unwrap_or(""),
-        parts.next().unwrap_or("1"),
-    );
+    let (name, clock, channels) = (parts.next().unwrap_or(""), parts.next().unwrap_or(""), parts.next().unwrap_or("1"));
     if clock.parse() != Ok(CLOCK_HZ) || channels != "1" {
         return Format::Other;
     }
     if name.eq_ignore_ascii_case("telephone-event") {
         return Format::Digits;
     }
-    AudioCodec::ALL
-        .into_iter()
-        .find(|c| c.name().eq_ignore_ascii_case(name))
-        .map_or(Format::Other, Format::Audio)
+    AudioCodec::ALL.into_iter().find(|c| c.name().eq_ignore_ascii_case(name)).map_or(Format::Other, Format::Audio)
 }
 
 fn ptime(media: &Media) -> u8 {
@@ -479,24 +400,13 @@ fn ptime(media: &Media) -> u8 {
 /// The m-line's own connection line, else the session's. A name instead of an address is refused: looking it up would let
 /// any caller choose names for us to resolve.
 fn address(session: &Session, media: &Media) -> Result<IpAddr, SdpError> {
-    let connection: &Connection = media
-        .connections
-        .first()
-        .or(session.connection.as_ref())
-        .ok_or(SdpError::NoAddress)?;
-    let text = connection
-        .connection_address
-        .split('/')
-        .next()
-        .unwrap_or("");
+    let connection: &Connection =
+        media.connections.first().or(session.connection.as_ref()).ok_or(SdpError::NoAddress)?;
+    let text = connection.connection_address.split('/').next().unwrap_or("");
     let ip = text
         .parse::<Ipv4Addr>()
         .map(IpAddr::V4)
         .or_else(|_| text.parse::<Ipv6Addr>().map(IpAddr::V6))
         .map_err(|_| SdpError::NoAddress)?;
-    if ip.is_multicast() {
-        Err(SdpError::NoAddress)
-    } else {
-        Ok(ip)
-    }
+    if ip.is_multicast() { Err(SdpError::NoAddress) } else { Ok(ip) }
 }

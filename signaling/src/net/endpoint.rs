@@ -139,18 +139,13 @@ impl Endpoint {
     ///
     /// # Errors
     /// The socket could not be opened (port in use), the configuration is bad, or the thread could not be made.
-    pub fn start(
-        config: EndpointConfig,
-        on_event: impl Fn() + Send + 'static,
-    ) -> Result<Endpoint, SignalingError> {
+    pub fn start(config: EndpointConfig, on_event: impl Fn() + Send + 'static) -> Result<Endpoint, SignalingError> {
         let bind = config.bind;
         let failed = |source| SignalingError::Socket { addr: bind, source };
         let mut socket = UdpSocket::bind(bind).map_err(failed)?;
         let local = socket.local_addr().map_err(failed)?;
         let poll = Poll::new().map_err(SignalingError::Start)?;
-        poll.registry()
-            .register(&mut socket, SOCKET, Interest::READABLE)
-            .map_err(SignalingError::Start)?;
+        poll.registry().register(&mut socket, SOCKET, Interest::READABLE).map_err(SignalingError::Start)?;
         let waker = Arc::new(Waker::new(poll.registry(), WAKER).map_err(SignalingError::Start)?);
 
         let mut agent_config = config.agent;
@@ -161,9 +156,7 @@ impl Endpoint {
             LocalIp::Fixed(local.ip())
         };
         let mut seed = Seed::default();
-        SysRng
-            .try_fill_bytes(&mut seed)
-            .map_err(|e| SignalingError::Start(io::Error::other(e.to_string())))?;
+        SysRng.try_fill_bytes(&mut seed).map_err(|e| SignalingError::Start(io::Error::other(e.to_string())))?;
         let agent = UserAgent::new(agent_config, seed)?;
 
         let (orders, taken) = bounded(COMMAND_QUEUE);
@@ -186,18 +179,9 @@ impl Endpoint {
             stats: stats.clone(),
             closing: None,
         };
-        let thread = thread::Builder::new()
-            .name("sip".into())
-            .spawn(move || running.run())
-            .map_err(SignalingError::Start)?;
-        Ok(Endpoint {
-            local,
-            orders,
-            events,
-            waker,
-            stats,
-            thread: Some(thread),
-        })
+        let thread =
+            thread::Builder::new().name("sip".into()).spawn(move || running.run()).map_err(SignalingError::Start)?;
+        Ok(Endpoint { local, orders, events, waker, stats, thread: Some(thread) })
     }
 
     /// Where it listens, with the port that was really taken.
@@ -254,9 +238,7 @@ impl Endpoint {
             TrySendError::Full(_) => SignalingError::Queue(FULL),
             TrySendError::Disconnected(_) => SignalingError::Queue("it has ended"),
         })?;
-        self.waker
-            .wake()
-            .map_err(|_| SignalingError::Queue("it cannot be woken"))
+        self.waker.wake().map_err(|_| SignalingError::Queue("it cannot be woken"))
     }
 }
 
@@ -318,10 +300,7 @@ impl Running {
             return Duration::ZERO;
         }
         let now = Instant::now();
-        let mut until = self
-            .agent
-            .poll_timeout()
-            .map(|t| t.saturating_duration_since(now));
+        let mut until = self.agent.poll_timeout().map(|t| t.saturating_duration_since(now));
         let mut sooner = |d: Duration| until = Some(until.map_or(d, |u| u.min(d)));
         if self.waiting.is_some() {
             sooner(EVENT_RETRY);
@@ -330,9 +309,7 @@ impl Running {
             sooner(limit.saturating_duration_since(now));
         }
         // a bound of its own, so that a lost wake-up could never be for ever
-        until
-            .unwrap_or(Duration::from_secs(60))
-            .min(Duration::from_secs(60))
+        until.unwrap_or(Duration::from_secs(60)).min(Duration::from_secs(60))
     }
 
     /// Reads what has come; true if there may be more.
@@ -401,18 +378,13 @@ impl Running {
                 Err(e) => {
                     self.stats.send_errors.fetch_add(1, Relaxed);
                     log::debug!("nothing sent to {to}: {e}");
-                    if !matches!(
-                        e.kind(),
-                        io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted
-                    ) {
+                    if !matches!(e.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) {
                         self.agent.handle_unreachable(Instant::now(), to);
                     }
                 }
             }
         }
-        self.stats
-            .malformed
-            .store(self.agent.counters().malformed, Relaxed);
+        self.stats.malformed.store(self.agent.counters().malformed, Relaxed);
     }
 
     /// Everything the agent has for others: datagrams, questions, events.

@@ -18,11 +18,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 ///
 /// A connected UDP socket sends nothing, but the kernel chooses its source address.
 pub fn local_ip_towards(destination: SocketAddr) -> IpAddr {
-    let any: IpAddr = if destination.is_ipv4() {
-        Ipv4Addr::UNSPECIFIED.into()
-    } else {
-        Ipv6Addr::UNSPECIFIED.into()
-    };
+    let any: IpAddr = if destination.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
     let asked = || -> std::io::Result<IpAddr> {
         let socket = UdpSocket::bind((any, 0))?;
         socket.connect(destination)?;

@@ -31,16 +31,14 @@ impl Resolver {
         let (answered, answers) = bounded::<Answer>(QUEUE);
         for i in 0..WORKERS {
             let (taken, answered, wake) = (taken.clone(), answered.clone(), wake.clone());
-            thread::Builder::new()
-                .name(format!("sip-resolver-{i}"))
-                .spawn(move || {
-                    for question in taken {
-                        if answered.send((question.id, look_up(&question))).is_err() {
-                            return;
-                        }
-                        wake();
+            thread::Builder::new().name(format!("sip-resolver-{i}")).spawn(move || {
+                for question in taken {
+                    if answered.send((question.id, look_up(&question))).is_err() {
+                        return;
                     }
-                })?;
+                    wake();
+                }
+            })?;
         }
         Ok(Resolver { questions, answers })
     }
