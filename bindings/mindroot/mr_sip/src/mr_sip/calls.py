@@ -1,0 +1,450 @@
+"""One call as its client sees it: state mirrored from the daemon's events, and what can be asked of it.
+
+Everything readable here (`state`, `halted`, `turn_ms`, ...) is answered from the mirror, without a round trip; the
+connection's reader keeps it true before any waiter or subscriber hears of the event. Everything that is `async` asks
+the daemon. All of it belongs to one event loop.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import AsyncGenerator, Mapping
+from typing import (
+    TYPE_CHECKING,
+    Any,
+    Callable,
+    NamedTuple,
+    Union,
+)
+
+from .errors import NO_SUCH_RESPONSE, WRONG_STATE, ConnectionLost, MrSipError, RequestRefused, ResponseCut
+from .frames import AudioFrame, Encoding, whole_samples
+
+if TYPE_CHECKING:
+    from .client import ControlClient
+
+CallId = Union[str, int]
+
+# Samples go out in frames of this long: short enough that a halt finds little under way.
+FRAME_MS = 200
+# `response.progress` comes every 200 ms while audio plays. When nothing came for this long, the position is asked for.
+POSITION_POLL_S = 1.0
+# What a daemon that names no window is taken to hold.
+DEFAULT_WINDOW_MS = 2_000
+
+log = logging.getLogger("mr_sip")
+
+
+class Event(NamedTuple):
+    """One notification. `name` is the protocol's (`transcript.final`), `params` are its fields as they came."""
+
+    name: str
+    params: Mapping[str, Any]
+    call: Call | None
+
+
+class Position(NamedTuple):
+    """Where the agent's voice is, from `audio.position`.
+
+    Attributes:
+        halted: the latch is set; nothing plays until `resume`.
+        played_ms: sent on the wire of the current response.
+        turn_ms: sent on the wire since the last resume, or since the turn began.
+        queued_ms: waiting in the daemon.
+    """
+
+    halted: bool
+    played_ms: float
+    turn_ms: float
+    queued_ms: float
+
+
+class Call:
+    """A call of this client. Made by `ControlClient`, never directly.
+
+    Attributes:
+        id: the daemon's name of it (`c17`).
+        state: dialing, ringing, early, incoming, answered or ended.
+        cause, status, reason: why it ended: the protocol's word, the SIP status if there was one, the SIP reason.
+        halted: the voice is latched silent.
+        turn_ms: what the caller was sent since the last resume, as far as events have told.
+        summary: the params of `call.summary`, once it came.
+        refused_samples: samples that the daemon refused because the window was overrun; stays 0.
+    """
+
+    def __init__(self, client: ControlClient, call_id: CallId) -> None:
+        self._client = client
+        self.id = call_id
+        self.state = "dialing"
+        self.direction = "out"
+        self.remote_from = ""
+        self.remote_to = ""
+        self.cause: str | None = None
+        self.status: int | None = None
+        self.reason: str | None = None
+        self.summary: Mapping[str, Any] | None = None
+        self.answered_at: float | None = None
+        self.ended_at: float | None = None
+        self.halted = False
+        self.refused_samples = 0
+        self.responses: dict[Any, Response] = {}
+        self._turn_done_ms = 0.0
+        # Counted up by every halt, resume and clear, so that an answer that was under way meanwhile is known as stale.
+        self._latch_moves = 0
+        self._cuts = 0
+        self._waiters: set[asyncio.Future[None]] = set()
+        self._listeners: list[Callable[[Event], object]] = []
+        self._last_utterance = -1
+
+    def __repr__(self) -> str:
+        return f"<Call {self.id} {self.direction} {self.state}>"
+
+    # -- the mirror ------------------------------------------------------------------------------------------------
+
+    @property
+    def answered(self) -> bool:
+        """Established and not over."""
+        return self.state == "answered"
+
+    @property
+    def ended(self) -> bool:
+        """Over, for whatever cause."""
+        return self.state == "ended"
+
+    @property
+    def duration_s(self) -> float:
+        """Seconds since it was answered, or that it lasted; 0.0 where it never was answered."""
+        if self.summary is not None and "duration_ms" in self.summary:
+            return float(self.summary["duration_ms"]) / 1000.0
+        if self.answered_at is None:
+            return 0.0
+        return max(0.0, (self.ended_at or time.monotonic()) - self.answered_at)
+
+    @property
+    def turn_ms(self) -> float:
+        """Milliseconds sent on the wire since the last resume, as the newest events told it."""
+        return self._turn_done_ms + sum(response.played_ms for response in self.responses.values())
+
+    @property
+    def outstanding_ms(self) -> float:
+        """Milliseconds given to the daemon and not played yet, over all responses that still sound."""
+        return sum(max(0.0, response.sent_ms - response.played_ms) for response in self.responses.values())
+
+    def listen(self, listener: Callable[[Event], object]) -> Callable[[], None]:
+        """Calls `listener` with every event of this call, from the reader: it must not block. Returns the undo."""
+        self._listeners.append(listener)
+
+        def undo() -> None:
+            if listener in self._listeners:
+                self._listeners.remove(listener)
+
+        return undo
+
+    async def events(self) -> AsyncGenerator[Event, None]:
+        """Every event of this call from here on, ending with `call.summary` (or `call.state` ended, if none comes).
+
+        Nothing is dropped: the iterator's queue grows as long as its reader does not read.
+        """
+        queue: asyncio.Queue[Event] = asyncio.Queue()
+        undo = self.listen(queue.put_nowait)
+        try:
+            while not (self.summary is not None and queue.empty()):
+                event = await queue.get()
+                yield event
+                if event.name == "call.summary" or event.params.get("cause") == "client_gone":
+                    return
+        finally:
+            undo()
+
+    async def wait_until(self, predicate: Callable[[Call], bool], timeout: float | None = None) -> bool:
+        """Waits until `predicate` is true of this call's mirror. False where `timeout` seconds pass first."""
+        deadline = None if timeout is None else time.monotonic() + timeout
+        while not predicate(self):
+            waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            self._waiters.add(waiter)
+            try:
+                left = None if deadline is None else deadline - time.monotonic()
+                if left is not None and left <= 0:
+                    return False
+                await asyncio.wait({waiter}, timeout=left)
+            finally:
+                self._waiters.discard(waiter)
+        return True
+
+    async def wait_established(self, timeout: float | None = None) -> bool:
+        """Waits until it is answered (True) or over or `timeout` seconds have passed (False)."""
+        await self.wait_until(lambda call: call.answered or call.ended, timeout)
+        return self.answered
+
+    async def wait_ended(self, timeout: float | None = None) -> bool:
+        """Waits until it is over. False where `timeout` seconds pass first."""
+        return await self.wait_until(lambda call: call.ended, timeout)
+
+    async def wait_summary(self, timeout: float | None = None) -> bool:
+        """Waits for `call.summary`, which comes when the last words are transcribed. False on timeout."""
+        return await self.wait_until(lambda call: call.summary is not None, timeout)
+
+    # -- what can be asked -----------------------------------------------------------------------------------------
+
+    async def answer(self) -> None:
+        """Answers an incoming call and becomes its owner."""
+        await self._client.request("call.answer", {"call": self.id})
+
+    async def reject(self, status: int = 486) -> None:
+        """Refuses an incoming call with a SIP status."""
+        await self._client.request("call.reject", {"call": self.id, "status": status})
+
+    async def hangup(self) -> None:
+        """Ends it, whatever its state (CANCEL while it rings). One that is over already stays as it is."""
+        if self.ended:
+            return
+        try:
+            await self._client.request("call.hangup", {"call": self.id})
+        except RequestRefused as error:
+            if error.code not in (1001, WRONG_STATE):
+                raise
+
+    async def send_digits(self, digits: str, duration_ms: int = 120, gap_ms: int = 60) -> None:
+        """Sends DTMF digits (`0-9*#A-D`) by RFC 4733."""
+        await self._client.request(
+            "call.dtmf", {"call": self.id, "digits": digits, "duration_ms": duration_ms, "gap_ms": gap_ms}
+        )
+
+    async def get(self) -> Mapping[str, Any]:
+        """The daemon's own record of it, with the transcript so far."""
+        return await self._client.request("call.get", {"call": self.id})
+
+    async def halt(self) -> None:
+        """Silences the voice at once and latches: what is queued is thrown away, nothing plays until `resume`.
+
+        The mirror says `halted` before the daemon is asked, so that no other task writes in between.
+        """
+        self.latch()
+        await self._client.request("audio.halt", {"call": self.id})
+
+    def latch(self) -> None:
+        """The mirror's half of `halt`, for who cannot wait; `halt` is to follow."""
+        self.halted = True
+        self._latch_moves += 1
+        self._cut_responses()
+
+    async def resume(self) -> None:
+        """Takes the latch off; the turn's count of milliseconds begins again."""
+        self._latch_moves += 1
+        moves = self._latch_moves
+        await self._client.request("audio.resume", {"call": self.id})
+        if moves == self._latch_moves:
+            self.halted = False
+            self._turn_done_ms = 0.0
+            self.notify()
+
+    async def clear(self) -> None:
+        """Throws away what is queued, without latching."""
+        self._cut_responses()
+        await self._client.request("audio.clear", {"call": self.id})
+
+    async def position(self) -> Position:
+        """Where the voice is, from the daemon itself; the mirror is brought up to it."""
+        moves = self._latch_moves
+        raw = await self._client.request("audio.position", {"call": self.id})
+        position = Position(
+            bool(raw.get("halted", False)),
+            float(raw.get("played_ms") or 0.0),
+            float(raw.get("turn_ms") or 0.0),
+            float(raw.get("queued_ms") or 0.0),
+        )
+        if moves == self._latch_moves:
+            self.halted = position.halted
+        current = self.responses.get(raw.get("response"))
+        if current is not None:
+            current.played_ms = max(current.played_ms, position.played_ms)
+        self.notify()
+        return position
+
+    async def start_response(self, encoding: Encoding = Encoding.ULAW, rate: int = 8000, text: str = "") -> Response:
+        """Opens a response: audio written to it is heard after what was written to the one before."""
+        params: dict[str, Any] = {"call": self.id, "rate": rate, "encoding": encoding.wire_name}
+        if text:
+            params["text"] = text
+
+        cuts = self._cuts
+        box: list[Response] = []
+
+        def opened(result: Mapping[str, Any]) -> None:
+            # In the reader: events about the response may be in the very next frame.
+            response = Response(self, self._client, result, encoding, rate)
+            if cuts == self._cuts:
+                self.responses[response.id] = response
+            else:
+                response.closed = True
+            box.append(response)
+
+        await self._client.request("response.start", params, on_result=opened)
+        if box[0].closed:
+            raise ResponseCut("halted or cleared while the response was being opened")
+        return box[0]
+
+    # -- fed by the reader -----------------------------------------------------------------------------------------
+
+    def apply(self, event: Event) -> None:
+        """Brings the mirror up to an event, then wakes waiters and listeners. Called by the connection's reader."""
+        name, params = event.name, event.params
+        if name in ("call.state", "call.incoming"):
+            self._apply_state("incoming" if name == "call.incoming" else str(params.get("state", self.state)), params)
+        elif name == "call.summary":
+            self._apply_state("ended", params)
+            self.summary = params
+        elif name in ("response.progress", "response.finished"):
+            response = self.responses.get(params.get("response"))
+            if response is not None:
+                response.played_ms = max(response.played_ms, float(params.get("played_ms") or 0.0))
+                if name == "response.finished":
+                    self._close_response(response)
+        elif name == "audio.refused":
+            refused = int(params.get("refused") or 0)
+            self.refused_samples += refused
+            log.error("call %s: the daemon refused %d samples beyond its window: speech was lost", self.id, refused)
+            response = self.responses.get(params.get("response"))
+            if response is not None:
+                response.sent_ms -= refused * 1000.0 / response.rate
+        elif name == "transcript.final":
+            utterance = params.get("utterance")
+            if isinstance(utterance, int):
+                self._last_utterance = max(self._last_utterance, utterance)
+        self.notify()
+        for listener in list(self._listeners):
+            listener(event)
+
+    def _apply_state(self, state: str, params: Mapping[str, Any]) -> None:
+        if self.ended:
+            return
+        self.state = state
+        self.direction = str(params.get("direction") or ("in" if state == "incoming" else self.direction))
+        self.remote_from = str(params.get("from") or self.remote_from)
+        self.remote_to = str(params.get("to") or self.remote_to)
+        if state == "answered" and self.answered_at is None:
+            self.answered_at = time.monotonic()
+        if state == "ended":
+            self.ended_at = time.monotonic()
+            self.cause = str(params.get("cause") or "error")
+            status = params.get("status")
+            self.status = status if isinstance(status, int) else None
+            reason = params.get("reason")
+            self.reason = str(reason) if reason else None
+            self._cut_responses()
+
+    async def catch_up(self) -> list[Event]:
+        """After the connection was lost and resumed: brings the mirror up to the daemon's record.
+
+        Returns the events that were missed, in order (state, finals), for the client to hand out. The responses of the
+        lost connection are over; a voice that the daemon halted because the client was gone is resumed.
+        """
+        wanted_halt = self.halted
+        self._cut_responses()
+        record = await self.get()
+        missed: list[Event] = []
+        if record.get("state") != self.state:
+            missed.append(Event("call.state", dict(record), self))
+        for line in record.get("transcript") or []:
+            utterance = line.get("utterance")
+            if line.get("who") == "caller" and isinstance(utterance, int) and utterance > self._last_utterance:
+                missed.append(Event("transcript.final", {"call": self.id, "latency_ms": 0, **line}, self))
+        if record.get("state") == "answered":
+            position = await self.position()
+            if position.halted and not wanted_halt:
+                await self.resume()
+            elif wanted_halt and not position.halted:
+                await self.halt()
+        return missed
+
+    def _close_response(self, response: Response) -> None:
+        response.closed = True
+        if self.responses.pop(response.id, None) is not None:
+            self._turn_done_ms += response.played_ms
+
+    def _cut_responses(self) -> None:
+        self._cuts += 1
+        for response in list(self.responses.values()):
+            self._close_response(response)
+        self.notify()
+
+    def notify(self) -> None:
+        """Has everybody in `wait_until` look again."""
+        for waiter in self._waiters:
+            if not waiter.done():
+                waiter.set_result(None)
+
+
+class Response:
+    """One answer of the agent's voice, from `Call.start_response`.
+
+    Attributes:
+        sent_ms, played_ms: how much went to the daemon, how much of it is known to be on the wire.
+        window_ms: how much may be outstanding; `write` waits above it.
+        closed: finished, halted, cleared, or its call is over.
+    """
+
+    def __init__(
+        self, call: Call, client: ControlClient, opened: Mapping[str, Any], encoding: Encoding, rate: int
+    ) -> None:
+        self._call = call
+        self._client = client
+        self._connection = client.connection_number
+        self._held = b""
+        self.id = opened.get("response")
+        self.generation = int(opened.get("generation") or 0)
+        self.channel = int(opened.get("channel") or 0)
+        self.window_ms = float(opened.get("window_ms") or DEFAULT_WINDOW_MS)
+        self.encoding = encoding
+        self.rate = rate
+        self.sent_ms = 0.0
+        self.played_ms = 0.0
+        self.closed = False
+        self.ending = False
+
+    async def write(self, data: bytes) -> None:
+        """Sends samples, of any length, waiting while the window is full. An odd byte waits for the next write.
+
+        Raises ResponseCut once nobody wants them any more, ConnectionLost where the connection went away.
+        """
+        whole, self._held = whole_samples(self._held, data, self.encoding)
+        step_samples = max(1, int(self.rate * min(FRAME_MS, self.window_ms / 2) / 1000))
+        step = step_samples * self.encoding.width
+        for start in range(0, len(whole), step):
+            piece = whole[start : start + step]
+            length_ms = len(piece) / self.encoding.width * 1000.0 / self.rate
+            await self._wait_for_room(length_ms)
+            self.sent_ms += length_ms
+            await self._client.send_audio(
+                AudioFrame(self.channel, self.encoding, self.generation, time.monotonic_ns(), piece)
+            )
+
+    async def end(self) -> None:
+        """Says that no more comes. What was sent is played to its end."""
+        if self.closed or self.ending:
+            return
+        self.ending = True
+        try:
+            await self._client.request("response.end", {"call": self._call.id, "response": self.id})
+        except RequestRefused as error:
+            if error.code not in (NO_SUCH_RESPONSE, WRONG_STATE, 1001):
+                raise
+
+    async def _wait_for_room(self, length_ms: float) -> None:
+        def room(call: Call) -> bool:
+            return self.closed or call.outstanding_ms + length_ms <= self.window_ms
+
+        while not await self._call.wait_until(room, POSITION_POLL_S):
+            try:
+                await self._call.position()
+            except ConnectionLost:
+                raise
+            except MrSipError:
+                # Slow or odd answers are no reason to throw speech away; the next event or poll decides.
+                continue
+        if self._connection != self._client.connection_number and not self._call.ended:
+            raise ConnectionLost("the connection that the response belonged to is gone")
+        if self.closed:
+            raise ResponseCut("the response was halted, cleared or ended, or the call is over")

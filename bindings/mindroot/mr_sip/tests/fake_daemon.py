@@ -1,0 +1,487 @@
+"""A daemon without telephone, ears or sound: the control protocol, version 1, with every event in the test's hand.
+
+Time passes in it only when `play` says so (or in real time, with `real_time=True`), so that back-pressure and positions
+are exact. Destinations choose what becomes of a call: see `OUTCOMES`; anything else rings and is answered.
+
+Run as a program it is a stand-in for `mr-sip serve` with a caller who talks: `python3 fake_daemon.py --help`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import itertools
+import json
+import os
+import pathlib
+import struct
+import time
+from typing import Any
+
+HEADER = struct.Struct("<IBBH")
+AUDIO_HEADER = struct.Struct("<QQ")
+BYTES_A_MS = {"ulaw": 8, "alaw": 8, "s16": 16, "f32": 32}
+
+# User part of the destination -> cause, SIP status, SIP reason.
+OUTCOMES = {
+    "busy": ("busy", 486, "Busy Here"),
+    "declined": ("declined", 603, "Decline"),
+    "nobody": ("not_found", 404, "Not Found"),
+    "noanswer": ("no_answer", 480, "Temporarily Unavailable"),
+    "badpassword": ("auth", 401, "Unauthorized"),
+    "nocodec": ("media", 488, "Not Acceptable Here"),
+    "unreachable": ("network", None, "no route to host"),
+}
+
+
+class FakeResponse:
+    def __init__(self, number: int, generation: int, channel: int, bytes_a_ms: int) -> None:
+        self.number = number
+        self.generation = generation
+        self.channel = channel
+        self.bytes_a_ms = bytes_a_ms
+        self.heard = bytearray()
+        self.queue = bytearray()
+        self.ended = False
+        self.finished = False
+
+    @property
+    def played_ms(self) -> float:
+        return len(self.heard) / self.bytes_a_ms
+
+
+class FakeCall:
+    def __init__(self, name: str, to: str, connection: FakeConnection) -> None:
+        self.name = name
+        self.to = to
+        self.connection = connection
+        self.state = "dialing"
+        self.cause: str | None = None
+        self.status: int | None = None
+        self.reason: str | None = None
+        self.halted = False
+        self.turn_ms = 0.0
+        self.responses: list[FakeResponse] = []
+        self.lines: list[dict[str, Any]] = []
+        self.utterances = itertools.count()
+        self.started = time.time()
+        self.answered: float | None = None
+        self.ended: float | None = None
+
+    @property
+    def heard(self) -> bytes:
+        """Everything that reached the far end."""
+        return b"".join(bytes(response.heard) for response in self.responses)
+
+    @property
+    def queued(self) -> bytes:
+        return b"".join(bytes(response.queue) for response in self.responses)
+
+    def record(self) -> dict[str, Any]:
+        begun = self.answered or 0
+        until = self.ended or time.time()
+        return {
+            "call": self.name,
+            "direction": "out",
+            "state": self.state,
+            "from": "sip:agent@example.invalid",
+            "to": self.to,
+            "started_unix_ms": int(self.started * 1000),
+            "duration_ms": int((until - begun) * 1000) if begun else 0,
+            "jack": False,
+            **({"cause": self.cause} if self.cause else {}),
+            **({"status": self.status} if self.status else {}),
+            **({"reason": self.reason} if self.reason else {}),
+            "transcript": list(self.lines),
+        }
+
+
+class FakeConnection:
+    def __init__(self, writer: asyncio.StreamWriter) -> None:
+        self.writer = writer
+        self.token = ""
+        self.greeted = False
+
+    def send(self, message: dict[str, Any]) -> None:
+        payload = json.dumps({"jsonrpc": "2.0", **message}).encode()
+        self.send_raw(HEADER.pack(len(payload), 1, 0, 0) + payload)
+
+    def send_raw(self, data: bytes) -> None:
+        if not self.writer.is_closing():
+            self.writer.write(data)
+
+
+class Refused(Exception):
+    def __init__(self, code: int, message: str) -> None:
+        super().__init__(message)
+        self.code = code
+
+
+class FakeDaemon:
+    """`async with FakeDaemon(path) as daemon`. Attributes for tests to look at and to turn:
+
+    requests: (method, params) in the order they came; unanswered: methods that get no answer; hold_dials: dials are
+    answered only by `release`; window_ms: what response.start offers.
+    """
+
+    def __init__(self, path: str | pathlib.Path, window_ms: int = 2000, real_time: bool = False) -> None:
+        self.path = str(path)
+        self.window_ms = window_ms
+        self.real_time = real_time
+        self.requests: list[tuple[str, dict[str, Any]]] = []
+        self.unanswered: set[str] = set()
+        self.held: list[tuple[FakeConnection, Any, dict[str, Any]]] = []
+        self.hold_dials = False
+        self.calls: dict[str, FakeCall] = {}
+        self.connections: set[FakeConnection] = set()
+        self.tokens: dict[str, list[FakeCall]] = {}
+        self.refusals = 0
+        self.stale_frames = 0
+        self.accept_tokens = True
+        self._numbers = itertools.count(1)
+        self._server: asyncio.AbstractServer | None = None
+        self._clock: asyncio.Task[None] | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    async def __aenter__(self) -> FakeDaemon:
+        await self.start()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.stop()
+
+    async def start(self) -> None:
+        self._server = await asyncio.start_unix_server(self._serve, self.path)
+        if self.real_time:
+            self._clock = asyncio.get_running_loop().create_task(self._tick())
+
+    async def stop(self) -> None:
+        if self._clock is not None:
+            self._clock.cancel()
+        if self._server is not None:
+            self._server.close()
+        self.drop_connections()
+        with contextlib.suppress(OSError):
+            os.unlink(self.path)
+        if self._tasks:
+            await asyncio.wait(self._tasks, timeout=5)
+
+    def drop_connections(self) -> None:
+        for connection in list(self.connections):
+            connection.writer.transport.abort()
+
+    # -- what a test makes happen ----------------------------------------------------------------------------------
+
+    def methods(self, *wanted: str) -> list[str]:
+        return [method for method, _ in self.requests if not wanted or method in wanted]
+
+    def params(self, method: str) -> list[dict[str, Any]]:
+        return [params for name, params in self.requests if name == method]
+
+    def event(self, call: FakeCall, name: str, **params: Any) -> None:
+        call.connection.send({"method": name, "params": {"call": call.name, "time_ms": 0, **params}})
+
+    def speech_start(self, call: FakeCall) -> None:
+        self.event(call, "speech.start", at_ms=0)
+
+    def speech_stop(self, call: FakeCall) -> None:
+        self.event(call, "speech.stop", at_ms=0)
+
+    def final(self, call: FakeCall, text: str, told: bool = True) -> None:
+        utterance = next(call.utterances)
+        line = {"who": "caller", "text": text, "start_ms": 0, "end_ms": 900, "utterance": utterance}
+        call.lines.append(line)
+        if told:
+            self.event(call, "transcript.final", utterance=utterance, text=text, start_ms=0, end_ms=900, latency_ms=120)
+
+    def say(self, call: FakeCall, text: str) -> None:
+        """The caller speaks a whole sentence."""
+        self.speech_start(call)
+        self.speech_stop(call)
+        self.final(call, text)
+
+    def state(
+        self, call: FakeCall, state: str, cause: str | None = None, status: int | None = None, reason: str | None = None
+    ) -> None:
+        call.state, call.cause, call.status, call.reason = state, cause, status, reason
+        if state == "answered":
+            call.answered = time.time()
+        extra = {
+            name: value
+            for name, value in (("cause", cause), ("status", status), ("reason", reason))
+            if value is not None
+        }
+        self.event(
+            call,
+            "call.state",
+            state=state,
+            direction="out",
+            **{"from": "sip:agent@example.invalid"},
+            to=call.to,
+            **extra,
+        )
+
+    def end(
+        self, call: FakeCall, cause: str, status: int | None = None, reason: str | None = None, summary: bool = True
+    ) -> None:
+        if call.state == "ended":
+            return
+        call.ended = time.time()
+        self.state(call, "ended", cause, status, reason)
+        if summary:
+            self.summary(call)
+
+    def summary(self, call: FakeCall) -> None:
+        record = call.record()
+        record.pop("call")
+        self.event(call, "call.summary", **record)
+
+    def play(self, call: FakeCall, ms: float) -> None:
+        """Lets `ms` of queued audio go out, and tells of it."""
+        for response in call.responses:
+            if response.finished or ms <= 0:
+                continue
+            length = min(len(response.queue), int(ms * response.bytes_a_ms))
+            if not response.heard and length:
+                self.event(call, "response.started", response=response.number, generation=response.generation)
+            response.heard += response.queue[:length]
+            del response.queue[:length]
+            call.turn_ms += length / response.bytes_a_ms
+            ms -= length / response.bytes_a_ms
+            if response.queue or not response.ended:
+                self._progress(call, response, "response.progress", queued_ms=len(response.queue) / response.bytes_a_ms)
+                break
+            self._finish(call, response, interrupted=False)
+
+    def release(self) -> None:
+        """Answers the dials that were held back."""
+        held, self.held = self.held, []
+        for connection, number, params in held:
+            connection.send({"id": number, "result": self._dial(connection, params)})
+
+    # -- inside ----------------------------------------------------------------------------------------------------
+
+    def _progress(self, call: FakeCall, response: FakeResponse, name: str, **params: Any) -> None:
+        self.event(
+            call,
+            name,
+            response=response.number,
+            generation=response.generation,
+            played_ms=int(response.played_ms),
+            **params,
+        )
+
+    def _finish(self, call: FakeCall, response: FakeResponse, interrupted: bool) -> None:
+        if not response.finished:
+            response.finished = True
+            response.queue.clear()
+            self._progress(call, response, "response.finished", interrupted=interrupted)
+
+    async def _tick(self) -> None:
+        while True:
+            await asyncio.sleep(0.1)
+            for call in self.calls.values():
+                if call.state == "answered" and not call.halted:
+                    self.play(call, 100)
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        if task is not None:
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+        connection = FakeConnection(writer)
+        self.connections.add(connection)
+        try:
+            while True:
+                length, kind, flags, channel = HEADER.unpack(await reader.readexactly(HEADER.size))
+                payload = await reader.readexactly(length)
+                if kind == 1:
+                    self._request(connection, json.loads(payload))
+                else:
+                    self._audio(connection, flags, channel, payload)
+        except (asyncio.IncompleteReadError, ConnectionError):
+            pass
+        finally:
+            self.connections.discard(connection)
+            writer.close()
+            # As the daemon does: the voice of a client that is gone falls silent, its calls stay for the grace time.
+            for call in self.calls.values():
+                for response in call.responses:
+                    if call.connection is connection and not response.finished:
+                        self._finish(call, response, interrupted=True)
+
+    def _audio(self, connection: FakeConnection, flags: int, channel: int, payload: bytes) -> None:
+        generation, _ = AUDIO_HEADER.unpack_from(payload)
+        samples = payload[AUDIO_HEADER.size :]
+        for call in self.calls.values():
+            for response in call.responses:
+                if call.connection is connection and response.channel == channel and response.generation == generation:
+                    if response.finished or call.halted:
+                        self.stale_frames += 1
+                        return
+                    outstanding = sum(len(other.queue) / other.bytes_a_ms for other in call.responses)
+                    if outstanding + len(samples) / response.bytes_a_ms > self.window_ms + 1:
+                        self.refusals += 1
+                        self.event(call, "audio.refused", response=response.number, accepted=0, refused=len(samples))
+                        return
+                    response.queue += samples
+                    return
+        self.stale_frames += 1
+
+    def _request(self, connection: FakeConnection, message: dict[str, Any]) -> None:
+        method, params, number = message["method"], message.get("params", {}), message["id"]
+        self.requests.append((method, params))
+        if method in self.unanswered:
+            return
+        if method == "call.dial" and self.hold_dials:
+            self.held.append((connection, number, params))
+            return
+        try:
+            if not connection.greeted and method != "hello":
+                raise Refused(1008, "hello first")
+            after: list[Any] = []
+            result = self._answer(connection, method, params, after)
+            connection.send({"id": number, "result": result})
+            for act in after:
+                act()
+        except Refused as refused:
+            connection.send({"id": number, "error": {"code": refused.code, "message": str(refused)}})
+
+    def _answer(
+        self, connection: FakeConnection, method: str, params: dict[str, Any], after: list[Any]
+    ) -> dict[str, Any]:
+        if method == "hello":
+            return self._hello(connection, params)
+        if method == "call.dial":
+            return self._dial(connection, params)
+        call = self.calls.get(params.get("call", ""))
+        if call is None:
+            raise Refused(1001, "no such call")
+        if method == "call.get":
+            return call.record()
+        if method == "call.hangup":
+            after.append(lambda: self.end(call, "hangup" if call.answered else "cancelled"))
+            return {}
+        if call.state != "answered":
+            raise Refused(1003, "the call is not answered")
+        if method == "response.start":
+            channel = next(self._numbers)
+            response = FakeResponse(
+                next(self._numbers), next(self._numbers), channel, BYTES_A_MS[params.get("encoding", "s16")]
+            )
+            call.responses.append(response)
+            return {
+                "response": response.number,
+                "generation": response.generation,
+                "channel": channel,
+                "window_ms": self.window_ms,
+            }
+        if method == "response.end":
+            found = [response for response in call.responses if response.number == params.get("response")]
+            if not found or found[0].finished:
+                raise Refused(1007, "no such response")
+            found[0].ended = True
+            if not found[0].queue:
+                after.append(lambda: self._finish(call, found[0], interrupted=False))
+            return {"queued_ms": len(found[0].queue) / found[0].bytes_a_ms}
+        if method in ("audio.halt", "audio.clear"):
+            call.halted = call.halted or method == "audio.halt"
+            for response in call.responses:
+                if not response.finished:
+                    self._finish(call, response, interrupted=True)
+            return {}
+        if method == "audio.resume":
+            call.halted = False
+            call.turn_ms = 0.0
+            return {}
+        if method == "audio.position":
+            live = [response for response in call.responses if not response.finished]
+            return {
+                "halted": call.halted,
+                "generation": live[-1].generation if live else 0,
+                **({"response": live[-1].number} if live else {}),
+                "played_ms": live[-1].played_ms if live else 0,
+                "turn_ms": call.turn_ms,
+                "queued_ms": sum(len(response.queue) / response.bytes_a_ms for response in live),
+            }
+        raise Refused(-32601, f"no method {method}")
+
+    def _hello(self, connection: FakeConnection, params: dict[str, Any]) -> dict[str, Any]:
+        connection.greeted = True
+        connection.token = f"token-{next(self._numbers)}"
+        resumed = self.tokens.pop(params.get("token", ""), []) if self.accept_tokens else []
+        resumed = [call for call in resumed if call.state != "ended"]
+        for call in resumed:
+            call.connection = connection
+        self.tokens[connection.token] = list(resumed)
+        return {
+            "server": "mr-sip",
+            "version": "fake",
+            "protocol": 1,
+            "features": [],
+            "session": "s1",
+            "token": connection.token,
+            "resumed": [call.name for call in resumed],
+        }
+
+    def _dial(self, connection: FakeConnection, params: dict[str, Any]) -> dict[str, Any]:
+        to = params["to"]
+        user = to.split(":", 1)[-1].split("@", 1)[0]
+        if user == "forbidden":
+            raise Refused(1004, "destination refused by the configuration's deny list")
+        call = FakeCall(f"c{next(self._numbers)}", to, connection)
+        self.calls[call.name] = call
+        self.tokens.setdefault(connection.token, []).append(call)
+        asyncio.get_running_loop().call_soon(self._go_on, call, user)
+        return {"call": call.name}
+
+    def _go_on(self, call: FakeCall, user: str) -> None:
+        self.state(call, "ringing", status=180)
+        if user == "ringing":
+            return
+        if user in OUTCOMES:
+            self.end(call, *OUTCOMES[user])
+            return
+        self.state(call, "answered", status=200)
+
+
+async def talk(daemon: FakeDaemon, sentences: list[str]) -> None:
+    """A caller who says these, each when the agent has finished speaking, and then hangs up."""
+    told: set[str] = set()
+    while True:
+        await asyncio.sleep(0.2)
+        for call in list(daemon.calls.values()):
+            if call.state == "answered" and call.name not in told:
+                told.add(call.name)
+                task = asyncio.get_running_loop().create_task(_talk_on(daemon, call, sentences))
+                daemon._tasks.add(task)
+                task.add_done_callback(daemon._tasks.discard)
+
+
+async def _talk_on(daemon: FakeDaemon, call: FakeCall, sentences: list[str]) -> None:
+    for sentence in sentences:
+        responses = len(call.responses)
+        daemon.say(call, sentence)
+        while call.state == "answered" and not (len(call.responses) > responses and call.responses[-1].finished):
+            await asyncio.sleep(0.1)
+    print(json.dumps({"heard_bytes": len(call.heard), "responses": len(call.responses)}), flush=True)
+    daemon.end(call, "remote_hangup")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="A stand-in for `mr-sip serve`, for tests")
+    parser.add_argument("serve", nargs="?", help="for being called as `mr-sip serve`")
+    parser.add_argument("--say", action="append", default=[], help="what the caller says; may be given several times")
+    options = parser.parse_args()
+
+    async def run() -> None:
+        async with FakeDaemon(os.environ["MR_SIP_SOCKET"], real_time=True) as daemon:
+            await talk(daemon, options.say)
+
+    with contextlib.suppress(KeyboardInterrupt):
+        asyncio.run(run())
+
+
+if __name__ == "__main__":
+    main()
