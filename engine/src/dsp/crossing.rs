@@ -61,6 +61,8 @@ const FADE_SAMPLES: usize = 32;
 const MARGIN_STEP: u32 = 32;
 /// The margin grows no further than this: 24 ms. A machine that stalls longer needs help that buffers cannot give.
 const MARGIN_MAX: u32 = 192;
+/// A larger margin than 100 ms is not a telephone any more.
+const MARGIN_GIVEN_MAX: u32 = 800;
 /// Delay of the filter between ring and port, in samples of 8 kHz.
 const FILTER_DELAY: u32 = (FILTER_SAMPLES / 2) as u32;
 
@@ -104,7 +106,7 @@ impl Meter {
             port: AtomicU64::new(0),
             reading: AtomicBool::new(false),
             block: AtomicU32::new(0),
-            margin: AtomicU32::new(margin.min(MARGIN_MAX)),
+            margin: AtomicU32::new(margin.min(MARGIN_GIVEN_MAX)),
             set_point: AtomicU32::new(0),
             fill_bits: AtomicU32::new(0),
             ppm_bits: AtomicU32::new(0),
@@ -126,7 +128,7 @@ impl Meter {
     fn ran_dry(&self) {
         self.dry.fetch_add(1, Ordering::Relaxed);
         let margin = self.margin.load(Ordering::Relaxed);
-        self.margin.store((margin + MARGIN_STEP).min(MARGIN_MAX), Ordering::Relaxed);
+        self.margin.store((margin + MARGIN_STEP).min(MARGIN_MAX).max(margin), Ordering::Relaxed);
     }
 
     fn discard(&self, samples: usize) {
@@ -157,7 +159,7 @@ fn distance(a: u32, b: u32) -> f64 {
 
 /// Room in a ring for a port of this rate: two of its longest periods, and a quarter of a second for stalls.
 fn ring_capacity(rate_hz: u32) -> usize {
-    2 * (PERIOD_MAX * WIRE_HZ as usize).div_ceil(rate_hz as usize) + WIRE_HZ as usize / 4
+    2 * (PERIOD_MAX * WIRE_HZ as usize).div_ceil(rate_hz as usize) + WIRE_HZ as usize / 4 + MARGIN_GIVEN_MAX as usize
 }
 
 /// A filter between 8 kHz and `rate_hz` whose ratio can be steered.

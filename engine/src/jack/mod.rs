@@ -27,8 +27,10 @@
 mod bridge;
 mod call;
 mod client;
+mod manager;
+mod process;
 pub mod rings;
 
 pub use bridge::{JackBridge, JackConfig, JackEvent, JackState};
-pub use call::{JackCall, Route};
+pub use call::{JackCall, JackCallStats, Route};
 pub use client::JackError;

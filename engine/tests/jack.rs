@@ -1,0 +1,301 @@
+//! The JACK room against real servers: `jackd` on the dummy driver.
+
+#[path = "support/jackd.rs"]
+mod jackd;
+
+use std::collections::VecDeque;
+use std::time::{Duration, Instant};
+
+use jackd::Jackd;
+use mr_sip_engine::jack::{JackBridge, JackCall, JackConfig, JackError, JackEvent, JackState, Route};
+
+const BLOCK: usize = 40;
+const TICK: Duration = Duration::from_millis(5);
+/// A busy test machine stalls threads for longer than the 4 ms that a telephone should need.
+const TEST_MARGIN: Duration = Duration::from_millis(80);
+
+fn config(server: &str) -> JackConfig {
+    JackConfig {
+        server_name: Some(server.to_owned()),
+        client_name: "mr-sip".to_owned(),
+        max_calls: 16,
+        wait_for_server: false,
+        margin: TEST_MARGIN,
+    }
+}
+
+/// A media thread for one call: ticks on an absolute clock, catches up after a stall.
+struct Media {
+    call: JackCall,
+    next: Instant,
+    sent: u64,
+    /// What would have gone to the caller, with the route of each block.
+    heard: Vec<f32>,
+    routes: Vec<Route>,
+}
+
+impl Media {
+    fn new(call: JackCall) -> Self {
+        Self { call, next: Instant::now(), sent: 0, heard: Vec::new(), routes: Vec::new() }
+    }
+
+    /// One tick; `caller` and `agent` make the sample with the given number.
+    fn tick(&mut self, caller: impl Fn(u64) -> f32, agent: impl Fn(u64) -> f32) -> Route {
+        let now = Instant::now();
+        if self.next > now {
+            std::thread::sleep(self.next - now);
+        }
+        let caller: [f32; BLOCK] = std::array::from_fn(|n| caller(self.sent + n as u64));
+        let agent: [f32; BLOCK] = std::array::from_fn(|n| agent(self.sent + n as u64));
+        let mut out = [0.0; BLOCK];
+        let route = self.call.exchange(self.next, &caller, &agent, &mut out);
+        self.next += TICK;
+        self.sent += BLOCK as u64;
+        self.heard.extend_from_slice(&out);
+        self.routes.push(route);
+        route
+    }
+
+    fn run(&mut self, time: Duration, caller: impl Fn(u64) -> f32 + Copy, agent: impl Fn(u64) -> f32 + Copy) {
+        for _ in 0..time.as_millis() / 5 {
+            self.tick(caller, agent);
+        }
+    }
+
+    /// Ticks in silence until the route is `wanted`.
+    fn until(&mut self, wanted: Route) {
+        let deadline = Instant::now() + Duration::from_secs(20);
+        while self.tick(silence, silence) != wanted {
+            assert!(Instant::now() < deadline, "the call did not become {wanted:?}");
+        }
+    }
+}
+
+fn silence(_: u64) -> f32 {
+    0.0
+}
+
+fn tone(n: u64) -> f32 {
+    (0.5 * (std::f64::consts::TAU * 440.0 * n as f64 / 8_000.0).sin()) as f32
+}
+
+/// Largest second difference that the tone can have at 8 kHz, with a tenth to spare.
+const SMOOTHEST: f32 = 0.5 * 0.1194 * 1.1;
+
+fn roughness(samples: &[f32]) -> f32 {
+    samples.windows(3).map(|w| (w[0] - 2.0 * w[1] + w[2]).abs()).fold(0.0, f32::max)
+}
+
+fn wait_for_event(bridge: &mut JackBridge, wanted: impl Fn(&JackEvent) -> bool, mut meanwhile: impl FnMut()) {
+    let deadline = Instant::now() + Duration::from_secs(20);
+    let mut seen = VecDeque::new();
+    while Instant::now() < deadline {
+        while let Some(event) = bridge.poll_event() {
+            if wanted(&event) {
+                return;
+            }
+            seen.push_back(event);
+        }
+        meanwhile();
+    }
+    panic!("the event did not come; seen: {seen:?}");
+}
+
+#[test]
+fn a_tone_through_caller_and_to_phone_comes_back_whole_at_both_rates() {
+    for (purpose, rate, period) in [("tone8", 8_000, 160), ("tone48", 48_000, 256)] {
+        let server = Jackd::start(purpose, rate, period);
+        let bridge = JackBridge::start(config(server.name())).unwrap();
+        let mut media = Media::new(bridge.add_call("c1").unwrap());
+        media.until(Route::Jack);
+        assert!(server.tool("jack_disconnect", &["mr-sip:c1:agent", "mr-sip:c1:to_phone"]).0);
+        assert!(server.tool("jack_connect", &["mr-sip:c1:caller", "mr-sip:c1:to_phone"]).0);
+        media.next = Instant::now();
+        media.run(Duration::from_secs(1), silence, silence);
+        media.heard.clear();
+        let (from, before) = (media.sent, media.call.stats());
+        media.run(Duration::from_secs(5), |n| tone(n - from), silence);
+        let stats = media.call.stats();
+        let begin = media.heard.iter().position(|s| s.abs() > 0.1).expect("nothing came back") + 100;
+        let settled = &media.heard[begin..];
+        assert!(settled.len() > 30_000, "{rate}/{period}: only {} samples came back", settled.len());
+        assert!(roughness(settled) < SMOOTHEST, "{rate}/{period}: {} {stats:?}", roughness(settled));
+        for cycle in settled.chunks_exact(40) {
+            let peak = cycle.iter().fold(0.0f32, |a, b| a.max(b.abs()));
+            assert!((0.45..0.52).contains(&peak), "{rate}/{period}: peak {peak} {stats:?}");
+        }
+        for (then, now) in [(before.caller, stats.caller), (before.to_phone, stats.to_phone)] {
+            assert_eq!((now.dry, now.discarded), (then.dry, then.discarded), "{rate}/{period}: {now:?}");
+        }
+        assert!(matches!(bridge.state(), JackState::Running { rate_hz, .. } if rate_hz == rate));
+    }
+}
+
+#[test]
+fn the_agents_delay_is_told_to_a_millisecond() {
+    for (purpose, rate, period) in [("delay8", 8_000, 80), ("delay48", 48_000, 128)] {
+        let server = Jackd::start(purpose, rate, period);
+        let bridge = JackBridge::start(config(server.name())).unwrap();
+        let mut media = Media::new(bridge.add_call("c1").unwrap());
+        media.until(Route::Jack);
+        media.run(Duration::from_secs(1), silence, silence);
+        let told = media.call.in_flight();
+        let at = media.sent + 8;
+        let begin = media.heard.len();
+        media.run(Duration::from_secs(1), silence, |n| if n == at { 1.0 } else { 0.0 });
+        let peak = (begin..media.heard.len()).max_by(|a, b| media.heard[*a].total_cmp(&media.heard[*b])).unwrap();
+        let measured = peak as i64 - begin as i64 - 8;
+        // The port's phase moves by up to one period between the telling and the measuring.
+        let slack = 8 + i64::from(period * 8_000 / rate);
+        assert!((measured - i64::from(told)).abs() <= slack, "{rate}/{period}: told {told}, measured {measured}");
+    }
+}
+
+#[test]
+fn killing_jackd_mid_word_loses_no_sample_and_its_return_brings_the_ports_back() {
+    let mut server = Jackd::start("kill", 48_000, 256);
+    let mut bridge = JackBridge::start(config(server.name())).unwrap();
+    let mut media = Media::new(bridge.add_call("c7").unwrap());
+    media.until(Route::Jack);
+    let from = media.sent;
+    let heard_from = media.heard.len();
+    let agent = |n: u64| tone(n - from);
+    media.run(Duration::from_secs(2), silence, agent);
+    let ticks = media.routes.len();
+    server.kill();
+    media.run(Duration::from_secs(2), silence, agent);
+    let gone =
+        media.routes[ticks..].iter().position(|r| *r == Route::Bridged).expect("the call stayed on a dead server");
+    assert!(gone <= 16, "{gone} ticks until the call left JACK");
+    // Every sample of the tone, in order: nothing was lost with the server but the time until it was noticed.
+    let begin = media.heard[heard_from..].iter().position(|s| s.abs() > 0.1).unwrap() + heard_from;
+    let voiced = media.heard[begin..].iter().filter(|s| s.abs() > 1e-3).count();
+    assert!(voiced > 4 * 8_000 - 200 * 8, "{voiced} samples of a 4 s tone");
+    wait_for_event(
+        &mut bridge,
+        |e| matches!(e, JackEvent::Lost { .. }),
+        || {
+            media.tick(silence, silence);
+        },
+    );
+    media.until(Route::Direct);
+    assert_eq!(media.call.in_flight(), 0);
+    assert!(matches!(bridge.state(), JackState::Lost { .. }));
+
+    // A new server of the same name, at another rate.
+    server.start_again(44_100, 512);
+    wait_for_event(
+        &mut bridge,
+        |e| matches!(e, JackEvent::Back { rate_hz: 44_100, .. }),
+        || {
+            media.tick(silence, silence);
+        },
+    );
+    media.until(Route::Jack);
+    assert!(server.tool("jack_lsp", &["-c"]).1.contains("mr-sip:c7:to_phone"));
+    media.heard.clear();
+    media.run(Duration::from_secs(2), silence, tone);
+    let level = media.heard[8_000..].iter().fold(0.0f32, |a, b| a.max(b.abs()));
+    assert!((0.45..0.52).contains(&level), "the agent is heard through the new server: {level}");
+}
+
+#[test]
+fn a_server_that_hangs_is_left_and_taken_up_again() {
+    let server = Jackd::start("hang", 48_000, 256);
+    let bridge = JackBridge::start(config(server.name())).unwrap();
+    let mut media = Media::new(bridge.add_call("c1").unwrap());
+    media.until(Route::Jack);
+    server.signal(libc::SIGSTOP);
+    media.until(Route::Direct);
+    server.signal(libc::SIGCONT);
+    media.until(Route::Jack);
+    drop(media);
+    drop(bridge);
+}
+
+#[test]
+fn ports_come_with_a_call_and_go_with_it_and_another_calls_stay() {
+    let server = Jackd::start("ports", 48_000, 256);
+    let bridge = JackBridge::start(config(server.name())).unwrap();
+    let mut first = Media::new(bridge.add_call("c1").unwrap());
+    first.until(Route::Jack);
+    for round in 0..20 {
+        let mut second = Media::new(bridge.add_call(&format!("c{}", round + 2)).unwrap());
+        second.until(Route::Jack);
+        drop(second);
+    }
+    let deadline = Instant::now() + Duration::from_secs(10);
+    loop {
+        let (_, ports) = server.tool("jack_lsp", &[]);
+        let ours: Vec<&str> = ports.lines().filter(|port| port.starts_with("mr-sip:")).collect();
+        if ours == ["mr-sip:c1:caller", "mr-sip:c1:agent", "mr-sip:c1:to_phone"] {
+            break;
+        }
+        assert!(Instant::now() < deadline, "ports left over: {ours:?}");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    drop(bridge);
+    assert!(!server.tool("jack_lsp", &[]).1.contains("mr-sip"), "the client stayed after the bridge");
+}
+
+#[test]
+fn a_call_beyond_the_ports_goes_direct_and_says_so() {
+    let server = Jackd::start("full", 48_000, 256);
+    let mut bridge = JackBridge::start(JackConfig { max_calls: 2, ..config(server.name()) }).unwrap();
+    let _first = bridge.add_call("c1").unwrap();
+    let _second = bridge.add_call("c2").unwrap();
+    let mut third = Media::new(bridge.add_call("c3").unwrap());
+    wait_for_event(
+        &mut bridge,
+        |e| matches!(e, JackEvent::PortsRefused { label, .. } if label == "c3"),
+        || {
+            third.tick(silence, tone);
+        },
+    );
+    assert_eq!(third.tick(silence, |_| 0.25), Route::Direct);
+    assert_eq!(third.heard[third.heard.len() - 1], 0.25);
+}
+
+#[test]
+fn a_period_changed_by_another_program_is_followed() {
+    let server = Jackd::start("period", 48_000, 128);
+    let bridge = JackBridge::start(config(server.name())).unwrap();
+    let mut media = Media::new(bridge.add_call("c1").unwrap());
+    media.until(Route::Jack);
+    assert!(server.tool("jack_bufsize", &["1024"]).0);
+    media.next = Instant::now();
+    let deadline = Instant::now() + Duration::from_secs(10);
+    while !matches!(bridge.state(), JackState::Running { period: 1_024, .. }) {
+        assert!(Instant::now() < deadline, "the period did not change: {:?}", bridge.state());
+        media.tick(silence, silence);
+    }
+    media.until(Route::Jack);
+    media.run(Duration::from_secs(3), silence, silence);
+    media.heard.clear();
+    media.run(Duration::from_secs(3), silence, |n| tone(n));
+    assert!(roughness(&media.heard[12_000..]) < SMOOTHEST);
+}
+
+#[test]
+fn without_a_server_the_error_names_it_and_the_fix_and_waiting_goes_direct() {
+    let error = JackBridge::start(config("mrj_nobody")).unwrap_err();
+    assert_eq!(error, JackError::NoServer { server: "mrj_nobody".to_owned() });
+    assert!(error.to_string().contains("jackd -n mrj_nobody"), "{error}");
+    let bridge = JackBridge::start(JackConfig { wait_for_server: true, ..config("mrj_nobody") }).unwrap();
+    assert!(matches!(bridge.state(), JackState::Lost { .. }));
+    let mut media = Media::new(bridge.add_call("c1").unwrap());
+    media.run(Duration::from_millis(500), tone, |n| n as f32 * 1e-5);
+    assert!(media.routes.iter().all(|route| *route == Route::Direct));
+    assert!(
+        media.heard.iter().enumerate().all(|(n, s)| *s == n as f32 * 1e-5),
+        "direct is the agent's voice, bit for bit"
+    );
+}
+
+#[test]
+fn names_that_jack_cannot_carry_are_refused() {
+    let bad = ["", "a b", "a:b", "a/b", "c\0", ".*(", "überlang", "x234567890123456789012345678901234567890"];
+    for name in bad {
+        assert!(matches!(JackBridge::start(config(name)), Err(JackError::Name { .. })), "{name:?}");
+    }
+}
