@@ -56,11 +56,6 @@ impl Account {
         self.auth_user.as_deref().unwrap_or(&self.user)
     }
 
-    /// `host[:port]` of the first hop of everything sent for this account.
-    pub(crate) fn first_hop(&self) -> &str {
-        self.proxy.as_deref().unwrap_or(&self.registrar)
-    }
-
     /// Refuses what would break out of a header (case 45) or leave an address without a part.
     pub(crate) fn check(&self) -> Result<(), SignalingError> {
         let fields = [

@@ -1,128 +1,81 @@
 //! The user agent: SIP without sockets, clocks or threads.
 //!
 //! Bytes and the time go in, bytes, deadlines and events come out; see the crate's page for the loop around it.
+//!
+//! | file | what it is for |
+//! |---|---|
+//! | `config` | what the agent is made with |
+//! | `outgoing` | our requests: next hop, transaction, credentials |
+//! | `incoming` | their requests: matched, checked, answered or handed on |
+//! | `caller`, `callee` | calls we make; calls we are given, and what is asked for within any call |
+//! | `accounts` | registration |
+//! | `names` | looking up hosts |
+//! | `limits` | the bounds on everything that others can make us keep |
+
+mod accounts;
+mod callee;
+mod caller;
+mod config;
+mod incoming;
+mod limits;
+mod names;
+mod outgoing;
 
 use std::{
-    collections::VecDeque,
-    fmt,
-    net::{IpAddr, SocketAddr},
-    sync::Arc,
-    time::{Duration, Instant},
+    collections::{HashMap, HashSet, VecDeque},
+    net::SocketAddr,
+    time::Instant,
 };
+
+use rand::{Rng, SeedableRng, rngs::StdRng};
+
+pub use config::{Counters, LocalIp, Resolve, ResolveId, Seed, Transmit, UserAgentConfig};
+
+use accounts::AccountState;
+use names::Names;
+use outgoing::Client;
 
 use crate::{
-    account::Account,
+    call::{Call, ClientKey, Server, ServerKey},
     error::SignalingError,
     event::{CallId, Dial, Event},
+    message::{Message, read},
+    timer::Timers,
+    transaction::ClientState,
 };
 
-/// What the random part of tags, branches and Call-IDs grows from. In production from the system's generator: whoever
-/// knows it can guess dialogs. In tests fixed, so that runs repeat.
-pub type Seed = [u8; 32];
-
-/// A datagram to be sent.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Transmit {
-    /// Where to.
-    pub to: SocketAddr,
-    /// What.
-    pub bytes: Vec<u8>,
-}
-
-/// Numbers a question of [`UserAgent::poll_resolve`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct ResolveId(pub(crate) u64);
-
-/// A name to be looked up.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Resolve {
-    /// Goes with the answer.
-    pub id: ResolveId,
-    /// The host name; never an IP address.
-    pub host: String,
-    /// The port to go with the addresses.
-    pub port: u16,
-}
-
-/// Which of our addresses a destination sees us by.
-#[derive(Clone)]
-pub enum LocalIp {
-    /// Always this one.
-    Fixed(IpAddr),
-    /// By routing: asked for each message, so that a machine that moves to another network is noticed.
-    Route(Arc<dyn Fn(SocketAddr) -> IpAddr + Send + Sync>),
-}
-
-impl fmt::Debug for LocalIp {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            LocalIp::Fixed(ip) => write!(f, "Fixed({ip})"),
-            LocalIp::Route(_) => f.write_str("Route(..)"),
-        }
-    }
-}
-
-/// How a user agent is set up.
-#[derive(Debug, Clone)]
-pub struct UserAgentConfig {
-    /// The address the SIP socket is bound to; [`crate::net::Endpoint`] fills it in.
-    pub local: SocketAddr,
-    /// How to find our address when `local` is unspecified; [`crate::net::Endpoint`] fills it in.
-    pub local_ip: LocalIp,
-    /// The address to give in Via and Contact whatever the routes say (a known port forwarding, a 1:1 NAT).
-    pub advertised: Option<SocketAddr>,
-    /// Who we are at which provider.
-    pub accounts: Vec<Account>,
-    /// The user part of our address where no account gives one.
-    pub user: String,
-    /// The User-Agent and Server header.
-    pub software: String,
-    /// The most calls at once; further ones are answered 503.
-    pub max_calls: usize,
-    /// How long a call may ring, either way, before it is given up.
-    pub ring_limit: Duration,
-}
-
-impl UserAgentConfig {
-    /// An agent without accounts, reachable at `local`.
-    pub fn new(local: SocketAddr) -> UserAgentConfig {
-        UserAgentConfig {
-            local,
-            local_ip: LocalIp::Fixed(local.ip()),
-            advertised: None,
-            accounts: Vec::new(),
-            user: "mr-sip".into(),
-            software: concat!("mr_sip/", env!("CARGO_PKG_VERSION")).into(),
-            max_calls: 1000,
-            ring_limit: Duration::from_secs(180),
-        }
-    }
-}
-
-/// What was counted since the start.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-#[non_exhaustive]
-pub struct Counters {
-    /// Datagrams handed in.
-    pub received: u64,
-    /// Datagrams handed out.
-    pub sent: u64,
-    /// Of those, sent again by a timer or for a request that came again.
-    pub retransmitted: u64,
-    /// Datagrams that are no SIP message, and were dropped or answered with an error.
-    pub malformed: u64,
-    /// Responses that belong to nothing we asked.
-    pub stray_responses: u64,
-    /// Requests from outside that were refused without a call.
-    pub refused: u64,
+/// What a deadline is of.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+enum TimerKey {
+    Client(ClientKey),
+    Server(ServerKey),
+    Call(CallId),
+    Account(usize),
 }
 
 /// SIP without sockets, clocks or threads.
 #[derive(Debug)]
 pub struct UserAgent {
     config: UserAgentConfig,
+    rng: StdRng,
+    /// For tags of answers that nothing is kept of.
+    secret: [u8; 32],
     transmits: VecDeque<Transmit>,
     events: VecDeque<Event>,
+    names: Names,
+    timers: Timers<TimerKey>,
+    clients: HashMap<ClientKey, Client>,
+    servers: HashMap<ServerKey, Server>,
+    /// Of the server transactions outside dialogs: what another copy of the same request is known by.
+    merged: HashSet<String>,
+    calls: HashMap<CallId, Call>,
+    /// Call-ID and our tag, of every call.
+    dialogs: HashMap<(String, String), CallId>,
+    accounts: Vec<AccountState>,
+    last_call: u32,
+    started: bool,
+    /// Shutting down: nothing new is begun.
+    closed: bool,
     counters: Counters,
 }
 
@@ -130,34 +83,73 @@ impl UserAgent {
     /// A user agent; accounts that register do so at the first [`UserAgent::handle_timeout`].
     ///
     /// # Errors
-    /// [`SignalingError::BadConfig`]: an account's value cannot stand in a SIP message.
+    /// [`SignalingError::BadConfig`]: a configured value cannot stand in a SIP message.
     pub fn new(config: UserAgentConfig, seed: Seed) -> Result<UserAgent, SignalingError> {
-        for account in &config.accounts {
-            account.check()?;
+        let texts = [("user", &config.user), ("software", &config.software)];
+        if let Some((field, _)) = texts.iter().find(|(_, t)| t.is_empty() || t.chars().any(char::is_control)) {
+            let why = "must not be empty or contain control characters";
+            return Err(SignalingError::BadConfig { field: (*field).to_owned(), why });
         }
-        let _ = seed;
-        Ok(UserAgent { config, transmits: VecDeque::new(), events: VecDeque::new(), counters: Counters::default() })
+        let mut rng = StdRng::from_seed(seed);
+        let mut secret = [0; 32];
+        rng.fill_bytes(&mut secret);
+        let mut agent = UserAgent {
+            rng,
+            secret,
+            transmits: VecDeque::new(),
+            events: VecDeque::new(),
+            names: Names::default(),
+            timers: Timers::new(),
+            clients: HashMap::new(),
+            servers: HashMap::new(),
+            merged: HashSet::new(),
+            calls: HashMap::new(),
+            dialogs: HashMap::new(),
+            accounts: Vec::new(),
+            last_call: 0,
+            started: false,
+            closed: false,
+            counters: Counters::default(),
+            config,
+        };
+        for account in agent.config.accounts.clone() {
+            let call_id = agent.random_token();
+            agent.accounts.push(AccountState::new(account, call_id)?);
+        }
+        Ok(agent)
     }
 
     /// Takes a datagram in.
     pub fn handle_datagram(&mut self, now: Instant, from: SocketAddr, bytes: &[u8]) {
-        let _ = (now, from, bytes);
         self.counters.received += 1;
+        match read(bytes) {
+            Ok((Message::Request(request), meta)) => self.on_request(now, from, request, meta),
+            Ok((Message::Response(response), meta)) => self.on_response(now, response, meta),
+            Err(bad) => self.on_bad_message(from, bad),
+        }
     }
 
     /// The system said that nothing listens there (an ICMP error).
     pub fn handle_unreachable(&mut self, now: Instant, to: SocketAddr) {
-        let _ = (now, to);
+        self.on_unreachable(now, to);
     }
 
     /// Does what is due.
     pub fn handle_timeout(&mut self, now: Instant) {
-        let _ = now;
+        self.start_accounts(now);
+        while let Some(key) = self.timers.pop_due(now) {
+            match key {
+                TimerKey::Client(key) => self.on_client_timer(now, &key),
+                TimerKey::Server(key) => self.on_server_timer(now, &key),
+                TimerKey::Call(id) => self.on_call_timer(now, id),
+                TimerKey::Account(index) => self.on_account_timer(now, index),
+            }
+        }
     }
 
     /// When [`UserAgent::handle_timeout`] wants to be called next.
     pub fn poll_timeout(&self) -> Option<Instant> {
-        None
+        self.timers.next()
     }
 
     /// The next datagram to be sent.
@@ -172,12 +164,17 @@ impl UserAgent {
 
     /// The next name to be looked up.
     pub fn poll_resolve(&mut self) -> Option<Resolve> {
-        None
+        self.names.poll_question()
     }
 
     /// Answers [`UserAgent::poll_resolve`]; no address at all: the name was not found.
     pub fn handle_resolved(&mut self, now: Instant, id: ResolveId, addresses: &[SocketAddr]) {
-        let _ = (now, id, addresses);
+        // a socket of one family cannot send to the other
+        let v4 = self.config.local.is_ipv4();
+        let address = addresses.iter().find(|a| a.is_ipv4() == v4).copied();
+        for outgoing in self.names.resolved(now, id, address) {
+            self.on_resolved(now, outgoing, address);
+        }
     }
 
     /// Calls somebody.
@@ -185,8 +182,7 @@ impl UserAgent {
     /// # Errors
     /// Nothing was sent: no such account, an address that cannot be dialled, or too many calls.
     pub fn dial(&mut self, now: Instant, dial: Dial) -> Result<CallId, SignalingError> {
-        let _ = (now, dial);
-        Err(SignalingError::TooManyCalls(self.config.max_calls))
+        self.do_dial(now, dial)
     }
 
     /// As [`UserAgent::dial`], answered by an event in the order of all others.
@@ -203,8 +199,7 @@ impl UserAgent {
     /// # Errors
     /// No such call, or it is not waiting for an answer.
     pub fn ring(&mut self, now: Instant, call: CallId) -> Result<(), SignalingError> {
-        let _ = now;
-        Err(SignalingError::NoSuchCall(call))
+        self.do_ring(now, call)
     }
 
     /// Answers an incoming call with 200.
@@ -212,8 +207,7 @@ impl UserAgent {
     /// # Errors
     /// No such call, or it is not waiting for an answer.
     pub fn answer(&mut self, now: Instant, call: CallId, sdp: String) -> Result<(), SignalingError> {
-        let _ = (now, sdp);
-        Err(SignalingError::NoSuchCall(call))
+        self.do_answer(now, call, &sdp)
     }
 
     /// Refuses an incoming call with a status of 300 to 699; ends with [`Event::Ended`].
@@ -221,8 +215,7 @@ impl UserAgent {
     /// # Errors
     /// No such call, it is not waiting for an answer, or the status is none that refuses.
     pub fn reject(&mut self, now: Instant, call: CallId, status: u16) -> Result<(), SignalingError> {
-        let _ = (now, status);
-        Err(SignalingError::NoSuchCall(call))
+        self.do_reject(now, call, status)
     }
 
     /// Ends a call in whatever state: BYE, CANCEL, or 603. [`Event::Ended`] comes at once; what is left of the protocol is
@@ -231,8 +224,7 @@ impl UserAgent {
     /// # Errors
     /// No such call.
     pub fn hangup(&mut self, now: Instant, call: CallId) -> Result<(), SignalingError> {
-        let _ = now;
-        Err(SignalingError::NoSuchCall(call))
+        self.do_hangup(now, call)
     }
 
     /// Answers [`Event::Reoffer`]: with an answer, or with an offer if it had no description.
@@ -240,8 +232,7 @@ impl UserAgent {
     /// # Errors
     /// No such call, or nothing was offered.
     pub fn answer_reoffer(&mut self, now: Instant, call: CallId, sdp: String) -> Result<(), SignalingError> {
-        let _ = (now, sdp);
-        Err(SignalingError::NoSuchCall(call))
+        self.do_answer_reoffer(now, call, &sdp)
     }
 
     /// Refuses [`Event::Reoffer`], usually with 488; the call goes on as it was.
@@ -249,22 +240,80 @@ impl UserAgent {
     /// # Errors
     /// No such call, nothing was offered, or the status is none that refuses.
     pub fn reject_reoffer(&mut self, now: Instant, call: CallId, status: u16) -> Result<(), SignalingError> {
-        let _ = (now, status);
-        Err(SignalingError::NoSuchCall(call))
+        if !(300..=699).contains(&status) {
+            return Err(SignalingError::BadStatus(status));
+        }
+        self.live_call(call)?;
+        match self.refuse_reoffer(now, call, status) {
+            true => Ok(()),
+            false => Err(SignalingError::WrongState { call, action: "refused other media" }),
+        }
     }
 
     /// Ends all calls, removes all bindings and takes nothing new. Go on until [`UserAgent::is_idle`].
     pub fn shutdown(&mut self, now: Instant) {
-        let _ = now;
+        self.closed = true;
+        let live: Vec<_> = self.calls.values().filter(|c| c.is_live()).map(|c| c.id).collect();
+        for id in live {
+            // it is live, so hanging up cannot fail
+            let _ = self.do_hangup(now, id);
+        }
+        for index in 0..self.accounts.len() {
+            if self.accounts.get_mut(index).is_some_and(|a| a.registration.leave()) {
+                self.send_register(now, index);
+            }
+            self.refresh_account(index);
+        }
     }
 
     /// Nothing is under way: no call, no transaction.
     pub fn is_idle(&self) -> bool {
-        self.transmits.is_empty()
+        let waits = |c: &Client| matches!(c.machine.state(), ClientState::Calling | ClientState::Proceeding);
+        self.transmits.is_empty() && self.calls.is_empty() && self.names.is_idle() && !self.clients.values().any(waits)
     }
 
     /// What was counted.
     pub fn counters(&self) -> Counters {
         self.counters
+    }
+
+    /// Registers what is to be registered, the first time that the time is known.
+    fn start_accounts(&mut self, now: Instant) {
+        if self.started || self.closed {
+            return;
+        }
+        self.started = true;
+        for index in 0..self.accounts.len() {
+            if let Some(account) = self.accounts.get_mut(index).filter(|a| a.config.register) {
+                account.registration.start(now);
+            }
+            self.refresh_account(index);
+        }
+    }
+
+    fn new_call_id(&mut self) -> CallId {
+        self.last_call = self.last_call.wrapping_add(1);
+        CallId(self.last_call)
+    }
+
+    /// A session id that fits a signed 64-bit number with room to count up from: not every reader takes more.
+    fn session_number(&mut self) -> u64 {
+        u64::from(self.rng.next_u32())
+    }
+
+    fn live_call(&self, id: CallId) -> Result<&Call, SignalingError> {
+        self.calls.get(&id).filter(|c| c.is_live()).ok_or(SignalingError::NoSuchCall(id))
+    }
+
+    fn refresh_call(&mut self, id: CallId) {
+        let at = self.calls.get(&id).and_then(Call::poll_timeout);
+        self.timers.set(TimerKey::Call(id), at);
+    }
+
+    fn remove_call(&mut self, id: CallId) {
+        if let Some(call) = self.calls.remove(&id) {
+            self.dialogs.remove(&(call.call_id, call.local_tag));
+        }
+        self.refresh_call(id);
     }
 }

@@ -21,12 +21,18 @@
 mod account;
 mod agent;
 mod auth;
+mod call;
+mod dialog;
 mod error;
 mod event;
+mod message;
 pub mod net;
+mod registration;
 pub mod sdp;
+mod timer;
+mod transaction;
 
-pub use account::Account;
+pub use account::{Account, DEFAULT_EXPIRES};
 pub use agent::{Counters, LocalIp, Resolve, ResolveId, Seed, Transmit, UserAgent, UserAgentConfig};
 pub use auth::Password;
 pub use error::SignalingError;

@@ -4,7 +4,7 @@
 //! |---|---|---|
 //! | commands in | [`COMMAND_QUEUE`] | [`Endpoint::command`] says so and hands the command back undone |
 //! | events out | [`EVENT_QUEUE`] | events wait inside, in order; none is lost; new incoming calls are refused while they do |
-//! | names to look up | [`resolver::QUEUE`] | the lookup fails, as if the name were not found |
+//! | names to look up | 256 | the lookup fails, as if the name were not found |
 //! | datagrams out | the socket's buffer | dropped and counted: SIP sends again |
 
 mod endpoint;

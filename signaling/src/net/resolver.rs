@@ -11,7 +11,7 @@ use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
 use crate::agent::{Resolve, ResolveId};
 
 /// Names that may wait; a lookup that finds the queue full fails at once.
-pub const QUEUE: usize = 256;
+pub(super) const QUEUE: usize = 256;
 /// So that one dead name server's timeout does not hold up every other name.
 const WORKERS: usize = 2;
 

@@ -1,0 +1,301 @@
+//! Calls of ours until they are answered, and the end of calls of either kind.
+
+use std::time::Instant;
+
+use super::{
+    UserAgent, limits,
+    outgoing::{Fork, Hop, Lost, Outgoing, Owner},
+};
+use crate::{
+    call::{Call, ClientKey, State},
+    dialog::{Dialog, MAX_FORWARDS},
+    error::SignalingError,
+    event::{CallId, Dial, EndCause, Event},
+    message::{Meta, Method, NameAddr, Request, Response, Uri, body_text, escape_user, reason_phrase},
+    sdp::LocalSession,
+    transaction::{ClientState, TIMEOUT},
+};
+
+const SDP: &str = "application/sdp";
+
+impl UserAgent {
+    pub(super) fn do_dial(&mut self, now: Instant, dial: Dial) -> Result<CallId, SignalingError> {
+        if self.is_full() {
+            return Err(SignalingError::TooManyCalls(self.calls.len()));
+        }
+        let account = match &dial.account {
+            None => None,
+            Some(name) => Some(
+                self.accounts
+                    .iter()
+                    .position(|a| a.config.name == *name)
+                    .ok_or_else(|| SignalingError::NoSuchAccount(name.clone()))?,
+            ),
+        };
+        let uri = self.destination(&dial.to, account)?;
+        let hop = account
+            .and_then(|a| self.accounts.get(a))
+            .filter(|a| a.config.proxy.is_some())
+            .map(|a| a.hop.clone())
+            .unwrap_or_else(|| Hop { host: uri.host.clone(), port: uri.port_or_default() });
+
+        let id = self.new_call_id();
+        let (call_id, local_tag) = (self.random_token(), self.random_token());
+        let mut session = LocalSession::new(self.session_number());
+        let mut request = Request::new(Method::Invite, uri.clone());
+        if let Some(route) = account.and_then(|a| self.accounts.get(a)?.preloaded_route()) {
+            request.headers.push("Route", route);
+        }
+        request.headers.push("Max-Forwards", MAX_FORWARDS);
+        request.headers.push("From", self.own_address(account, &hop).with_tag(&local_tag).to_string());
+        request.headers.push("To", NameAddr::new(uri).to_string());
+        request.headers.push("Call-ID", call_id.clone());
+        request.headers.push("CSeq", "1 INVITE");
+        request.headers.push("Allow", super::outgoing::ALLOW);
+        request.headers.push("Content-Type", SDP);
+        request.body = session.stamp(&dial.sdp).into_bytes();
+
+        self.dialogs.insert((call_id.clone(), local_tag.clone()), id);
+        let call = Call {
+            id,
+            account,
+            state: State::Calling(None),
+            call_id,
+            local_tag,
+            dialog: None,
+            session,
+            early_answer: None,
+            ok: None,
+            reoffer: None,
+            limit: Some(now + self.config.ring_limit),
+        };
+        self.calls.insert(id, call);
+        self.refresh_call(id);
+        self.send(now, Outgoing { request, owner: Owner::Invite(id), account, hop, tries: 0 });
+        Ok(id)
+    }
+
+    /// What is to be dialled, as the URI of a request over UDP.
+    fn destination(&self, to: &str, account: Option<usize>) -> Result<Uri, SignalingError> {
+        let bad = |why| SignalingError::BadDestination { to: to.to_owned(), why };
+        let text = to.trim();
+        if text.is_empty() {
+            return Err(bad("it is empty"));
+        }
+        // case 45
+        if text.chars().any(|c| c.is_control() || "<>\"".contains(c)) {
+            return Err(bad("it contains control characters, quotes or angle brackets"));
+        }
+        let lower = text.to_ascii_lowercase();
+        let mut uri = if lower.starts_with("sip:") {
+            Uri::read(text).ok_or(bad("it is not a SIP URI"))?
+        } else if lower.starts_with("sips:") {
+            return Err(bad("calls over TLS are not possible yet"));
+        } else if text.contains('@') {
+            Uri::read(&format!("sip:{text}")).ok_or(bad("it is not user@host"))?
+        } else {
+            let number = if lower.starts_with("tel:") { &text[4..] } else { text };
+            let number = number.split(';').next().unwrap_or("");
+            let account = account.and_then(|a| self.accounts.get(a)).ok_or(bad("a number needs an account"))?;
+            let dialled: String = match number.chars().all(|c| c.is_ascii_digit() || "+*# -()./".contains(c)) {
+                true => number.chars().filter(|c| !" -()./".contains(*c)).collect(),
+                false => number.to_owned(),
+            };
+            if dialled.is_empty() || dialled.contains(char::is_whitespace) {
+                return Err(bad("it is neither a number nor a name"));
+            }
+            Uri::sip(Some(&escape_user(&dialled)), &account.domain.host, account.domain_port)
+        };
+        if uri.params.get("transport").is_some_and(|t| !t.eq_ignore_ascii_case("udp")) {
+            return Err(bad("only UDP is possible yet"));
+        }
+        // headers and method in a URI would become parts of the request
+        uri.headers = None;
+        if let Some(account) = account.and_then(|a| self.accounts.get(a))
+            && uri.port.is_none()
+            && uri.host.eq_ignore_ascii_case(&account.domain.host)
+        {
+            uri.port = account.domain_port;
+        }
+        Ok(uri)
+    }
+
+    /// An answer to an INVITE of ours. `refused`: why its challenge, if it is one, was not answered.
+    pub(super) fn on_invite_response(
+        &mut self,
+        now: Instant,
+        id: CallId,
+        key: &ClientKey,
+        response: Response,
+        meta: Meta,
+        refused: Option<String>,
+    ) {
+        match response.status {
+            100 => self.on_provisional(now, id, key),
+            101..=199 => {
+                self.on_provisional(now, id, key);
+                let sdp = body_text(&response.headers, &response.body, SDP);
+                if let Some(call) = self.calls.get_mut(&id)
+                    && matches!(call.state, State::Calling(_))
+                {
+                    call.early_answer = sdp.clone().or(call.early_answer.take());
+                    self.events.push_back(Event::Progress { call: id, status: response.status, sdp });
+                }
+            }
+            200..=299 => self.on_ok(now, id, key, &response, &meta),
+            status => {
+                let Some(call) = self.calls.get(&id) else { return };
+                if !call.is_live() {
+                    return self.remove_call(id);
+                }
+                let challenged = self.clients.get(key).is_some_and(|c| c.tries > 0);
+                let cause = EndCause::of_status(status, challenged);
+                let reason = refused.unwrap_or_else(|| match response.reason.trim() {
+                    "" => reason_phrase(status),
+                    reason => reason.to_owned(),
+                });
+                self.end(id, cause, Some(status), &reason);
+            }
+        }
+    }
+
+    fn on_provisional(&mut self, now: Instant, id: CallId, key: &ClientKey) {
+        let Some(call) = self.calls.get_mut(&id) else { return };
+        if let State::Cancelling { sent } = &mut call.state
+            && !*sent
+        {
+            *sent = true;
+            self.send_cancel(now, key);
+        }
+    }
+
+    /// A 2xx: of the call, of another fork of it, of one we have given up, or one that came before (case 34).
+    fn on_ok(&mut self, now: Instant, id: CallId, key: &ClientKey, response: &Response, meta: &Meta) {
+        let Some(client) = self.clients.get_mut(key) else { return };
+        let tag = meta.to_tag().to_owned();
+        if let Some(fork) = client.forks.iter().find(|f| f.tag == tag) {
+            if let Some((to, bytes)) = fork.ack.clone() {
+                self.transmit_again(to, bytes);
+            }
+            return;
+        }
+        if client.forks.len() >= limits::FORKS {
+            return;
+        }
+        client.forks.push(Fork { tag: tag.clone(), ack: None });
+        let account = client.account;
+        let mut dialog = Dialog::of_caller(&client.request, response, meta);
+        let ack = dialog.ack(meta.cseq);
+        let owner = Owner::Ack { invite: key.clone(), tag };
+        self.send_routed(now, ack, owner, account);
+
+        let call = self.calls.get_mut(&id);
+        if let Some(call) = call
+            && matches!(call.state, State::Calling(_))
+        {
+            let answer = body_text(&response.headers, &response.body, SDP);
+            let sdp = answer.or(call.early_answer.take());
+            call.state = State::Up;
+            call.dialog = Some(dialog);
+            call.limit = None;
+            self.events.push_back(Event::Answered { call: id, sdp });
+            return self.refresh_call(id);
+        }
+        let bye = dialog.request(Method::Bye);
+        self.send_routed(now, bye, Owner::Nobody, account);
+        if matches!(self.calls.get(&id).map(|c| &c.state), Some(State::Cancelling { .. })) {
+            self.remove_call(id);
+        }
+    }
+
+    pub(super) fn on_invite_lost(&mut self, _now: Instant, id: CallId, why: Lost) {
+        let Some(call) = self.calls.get(&id) else { return };
+        match call.state {
+            State::Calling(_) => match why {
+                Lost::Network => self.end(id, EndCause::Network, None, "the address could not be found or reached"),
+                Lost::Timeout => self.end(id, EndCause::Timeout, None, "nobody answered at that address"),
+            },
+            State::Cancelling { .. } => self.remove_call(id),
+            _ => {}
+        }
+    }
+
+    pub(super) fn do_hangup(&mut self, now: Instant, id: CallId) -> Result<(), SignalingError> {
+        self.live_call(id)?;
+        self.give_up(now, id, 603, EndCause::LocalHangup, None, "we hung up");
+        Ok(())
+    }
+
+    /// Ringing has taken too long.
+    pub(super) fn on_limit(&mut self, now: Instant, id: CallId) {
+        let Some(call) = self.calls.get(&id) else { return };
+        if call.is_live() {
+            self.give_up(now, id, 480, EndCause::NoAnswer, None, "nobody answered in time");
+        } else {
+            self.remove_call(id);
+        }
+    }
+
+    /// Ends a call from our side, whatever its state; `refusal` is what an unanswered caller is told.
+    fn give_up(&mut self, now: Instant, id: CallId, refusal: u16, cause: EndCause, status: Option<u16>, reason: &str) {
+        let Some(call) = self.calls.get_mut(&id) else { return };
+        match &call.state {
+            State::Calling(None) => {}
+            State::Calling(Some(key)) => {
+                let key = key.clone();
+                let proceeding = self.clients.get(&key).is_some_and(|c| c.machine.state() == ClientState::Proceeding);
+                call.state = State::Cancelling { sent: proceeding };
+                // longer than the INVITE's own end, which comes first
+                call.limit = Some(now + TIMEOUT * 2);
+                if proceeding {
+                    self.send_cancel(now, &key);
+                }
+                self.tell_ended(id, cause, status, reason);
+                return self.refresh_call(id);
+            }
+            State::Incoming(invite) => {
+                let (key, request) = (invite.key.clone(), invite.request.clone());
+                let response = self.call_response(id, &request, refusal, &key);
+                self.respond(now, &key, response);
+            }
+            State::Up => {
+                let acknowledged = call.ok.as_ref().is_none_or(|ok| !ok.initial);
+                if !acknowledged {
+                    call.state = State::Closing;
+                }
+                self.refuse_reoffer(now, id, 487);
+                if acknowledged {
+                    self.hang_up_dialog(now, id);
+                }
+                self.tell_ended(id, cause, status, reason);
+                return;
+            }
+            State::Cancelling { .. } | State::Closing => return,
+        }
+        self.end(id, cause, status, reason);
+    }
+
+    /// Sends BYE and lets the call go, without a word to the application.
+    pub(super) fn hang_up_dialog(&mut self, now: Instant, id: CallId) {
+        let Some(call) = self.calls.get_mut(&id) else { return };
+        let account = call.account;
+        let bye = call.dialog.as_mut().map(|d| d.request(Method::Bye));
+        self.remove_call(id);
+        if let Some(bye) = bye {
+            self.send_routed(now, bye, Owner::Nobody, account);
+        }
+    }
+
+    /// Tells the application that a call is over, and lets it go.
+    pub(super) fn end(&mut self, id: CallId, cause: EndCause, status: Option<u16>, reason: &str) {
+        let live = self.calls.get(&id).is_some_and(Call::is_live);
+        self.remove_call(id);
+        if live {
+            self.tell_ended(id, cause, status, reason);
+        }
+    }
+
+    fn tell_ended(&mut self, id: CallId, cause: EndCause, status: Option<u16>, reason: &str) {
+        self.events.push_back(Event::Ended { call: id, cause, status, reason: reason.to_owned() });
+    }
+}

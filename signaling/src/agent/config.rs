@@ -1,0 +1,111 @@
+//! What a user agent is made with, and what it hands out.
+
+use std::{
+    fmt,
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+    time::Duration,
+};
+
+use crate::account::Account;
+
+/// What the random part of tags, branches and Call-IDs grows from. In production from the system's generator: whoever
+/// knows it can guess dialogs. In tests fixed, so that runs repeat.
+pub type Seed = [u8; 32];
+
+/// A datagram to be sent.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Transmit {
+    /// Where to.
+    pub to: SocketAddr,
+    /// What.
+    pub bytes: Vec<u8>,
+}
+
+/// Numbers a question of [`UserAgent::poll_resolve`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct ResolveId(pub(crate) u64);
+
+/// A name to be looked up.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Resolve {
+    /// Goes with the answer.
+    pub id: ResolveId,
+    /// The host name; never an IP address.
+    pub host: String,
+    /// The port to go with the addresses.
+    pub port: u16,
+}
+
+/// Which of our addresses a destination sees us by.
+#[derive(Clone)]
+pub enum LocalIp {
+    /// Always this one.
+    Fixed(IpAddr),
+    /// By routing: asked for each message, so that a machine that moves to another network is noticed.
+    Route(Arc<dyn Fn(SocketAddr) -> IpAddr + Send + Sync>),
+}
+
+impl fmt::Debug for LocalIp {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            LocalIp::Fixed(ip) => write!(f, "Fixed({ip})"),
+            LocalIp::Route(_) => f.write_str("Route(..)"),
+        }
+    }
+}
+
+/// How a user agent is set up.
+#[derive(Debug, Clone)]
+pub struct UserAgentConfig {
+    /// The address the SIP socket is bound to; [`crate::net::Endpoint`] fills it in.
+    pub local: SocketAddr,
+    /// How to find our address when `local` is unspecified; [`crate::net::Endpoint`] fills it in.
+    pub local_ip: LocalIp,
+    /// The address to give in Via and Contact whatever the routes say (a known port forwarding, a 1:1 NAT).
+    pub advertised: Option<SocketAddr>,
+    /// Who we are at which provider.
+    pub accounts: Vec<Account>,
+    /// The user part of our address where no account gives one.
+    pub user: String,
+    /// The User-Agent and Server header.
+    pub software: String,
+    /// The most calls at once; further ones are answered 503.
+    pub max_calls: usize,
+    /// How long a call may ring, either way, before it is given up.
+    pub ring_limit: Duration,
+}
+
+impl UserAgentConfig {
+    /// An agent without accounts, reachable at `local`.
+    pub fn new(local: SocketAddr) -> UserAgentConfig {
+        UserAgentConfig {
+            local,
+            local_ip: LocalIp::Fixed(local.ip()),
+            advertised: None,
+            accounts: Vec::new(),
+            user: "mr-sip".into(),
+            software: concat!("mr_sip/", env!("CARGO_PKG_VERSION")).into(),
+            max_calls: 1000,
+            ring_limit: Duration::from_secs(180),
+        }
+    }
+}
+
+/// What was counted since the start.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub struct Counters {
+    /// Datagrams handed in.
+    pub received: u64,
+    /// Datagrams handed out.
+    pub sent: u64,
+    /// Of those, sent again by a timer or for a request that came again.
+    pub retransmitted: u64,
+    /// Datagrams that are no SIP message, and were dropped or answered with an error.
+    pub malformed: u64,
+    /// Responses that belong to nothing we asked.
+    pub stray_responses: u64,
+    /// Requests from outside that were refused without a call.
+    pub refused: u64,
+}

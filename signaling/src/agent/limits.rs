@@ -1,0 +1,22 @@
+//! The bounds on what others can make us keep. Calls are bounded by the configuration; everything here is beside them.
+
+use std::time::Duration;
+
+/// Events that the application has not taken; beyond it no new calls are let in.
+pub(super) const EVENTS: usize = 4096;
+/// Different answers to one INVITE that are acknowledged and ended; further forks are left to time out.
+pub(super) const FORKS: usize = 16;
+/// Looked-up names that are kept.
+pub(super) const NAMES: usize = 1024;
+/// How long a looked-up name counts: the system's resolver does not tell us the record's own time.
+pub(super) const NAME_LIFE: Duration = Duration::from_secs(60);
+/// Requests that wait for names at once.
+pub(super) const WAITING: usize = 1024;
+/// Addresses that an account's hosts were found at.
+pub(super) const ACCOUNT_ADDRESSES: usize = 16;
+/// How long the application may think about a re-INVITE before it is refused: the far end's timer B is 32 s.
+pub(super) const REOFFER: Duration = Duration::from_secs(10);
+/// How long a digit by INFO was pressed, when it does not say.
+pub(super) const DIGIT_DEFAULT: Duration = Duration::from_millis(160);
+/// What a full house asks callers to wait.
+pub(super) const RETRY_AFTER_SECONDS: &str = "10";

@@ -1,0 +1,122 @@
+//! A dialog (RFC 3261 section 12): who talks with whom, along which route, and which numbers come next.
+
+use crate::message::{Meta, Method, NameAddr, Request, Response, Uri};
+
+/// Every request starts with this many hops left (section 8.1.1.6).
+pub(crate) const MAX_FORWARDS: &str = "70";
+
+/// One dialog, seen from our side.
+#[derive(Debug, Clone)]
+pub(crate) struct Dialog {
+    call_id: String,
+    /// With our tag.
+    local: NameAddr,
+    /// With the far end's tag.
+    remote: NameAddr,
+    local_cseq: u32,
+    /// Of the last request from the far end; `None` until there was one.
+    remote_cseq: Option<u32>,
+    /// Where its requests are addressed to: the far end's Contact.
+    target: Uri,
+    /// The proxies in between that want to stay, nearest first.
+    routes: Vec<NameAddr>,
+}
+
+impl Dialog {
+    /// The dialog that a response to our INVITE makes.
+    pub(crate) fn of_caller(invite: &Request, response: &Response, meta: &Meta) -> Dialog {
+        let mut routes: Vec<_> = response.headers.list("Record-Route").filter_map(NameAddr::read).collect();
+        routes.reverse();
+        Dialog {
+            call_id: meta.call_id.clone(),
+            local: meta.from.clone(),
+            remote: meta.to.clone(),
+            local_cseq: meta.cseq,
+            remote_cseq: None,
+            // a 2xx without Contact breaks section 12.1.1; the address that was called is the best guess left
+            target: contact_of(&response.headers).unwrap_or_else(|| invite.uri.clone()),
+            routes,
+        }
+    }
+
+    /// The dialog that our answer to an INVITE makes; `None` if it has no Contact to send requests to.
+    pub(crate) fn of_callee(invite: &Request, meta: &Meta, local_tag: &str) -> Option<Dialog> {
+        Some(Dialog {
+            call_id: meta.call_id.clone(),
+            local: meta.to.clone().with_tag(local_tag),
+            remote: meta.from.clone(),
+            local_cseq: 0,
+            remote_cseq: Some(meta.cseq),
+            target: contact_of(&invite.headers)?,
+            routes: invite.headers.list("Record-Route").filter_map(NameAddr::read).collect(),
+        })
+    }
+
+    pub(crate) fn remote_tag(&self) -> &str {
+        self.remote.params.get("tag").unwrap_or("")
+    }
+
+    /// Whether a request from the far end comes in order; if so its number is taken note of (section 12.2.2).
+    pub(crate) fn take_cseq(&mut self, cseq: u32) -> bool {
+        if self.remote_cseq.is_some_and(|last| cseq <= last) {
+            return false;
+        }
+        self.remote_cseq = Some(cseq);
+        true
+    }
+
+    /// A re-INVITE or UPDATE may move the far end's address.
+    pub(crate) fn refresh_target(&mut self, request: &Request) {
+        if let Some(target) = contact_of(&request.headers) {
+            self.target = target;
+        }
+    }
+
+    /// A new request of ours.
+    pub(crate) fn request(&mut self, method: Method) -> Request {
+        self.local_cseq += 1;
+        self.request_numbered(method, self.local_cseq)
+    }
+
+    /// The ACK for the 2xx to our INVITE of this number.
+    pub(crate) fn ack(&self, cseq: u32) -> Request {
+        self.request_numbered(Method::Ack, cseq)
+    }
+
+    fn request_numbered(&self, method: Method, cseq: u32) -> Request {
+        let loose = self.routes.first().is_none_or(|r| r.uri.params.has("lr"));
+        let mut request = Request::new(method.clone(), self.target.clone());
+        request.uri.headers = None;
+        let mut routes = self.routes.clone();
+        if !loose {
+            // a strict router (RFC 2543) wants itself in the Request-URI and the target at the end (section 12.2.1.1)
+            request.uri = routes.remove(0).uri;
+            routes.push(NameAddr::new(self.target.clone()));
+        }
+        for route in &routes {
+            request.headers.push("Route", route.to_string());
+        }
+        request.headers.push("Max-Forwards", MAX_FORWARDS);
+        request.headers.push("From", self.local.to_string());
+        request.headers.push("To", self.remote.to_string());
+        request.headers.push("Call-ID", self.call_id.clone());
+        request.headers.push("CSeq", format!("{cseq} {method}"));
+        request
+    }
+}
+
+fn contact_of(headers: &crate::message::Headers) -> Option<Uri> {
+    headers.list("Contact").find_map(NameAddr::read).map(|c| c.uri).filter(Uri::is_sip)
+}
+
+/// Where a request goes first: its topmost Route, else its Request-URI (section 8.1.2).
+pub(crate) fn next_hop(request: &Request) -> Option<(String, u16)> {
+    let route = request.headers.list("Route").next().and_then(NameAddr::read).map(|r| r.uri);
+    // a strict router's own address has moved into the Request-URI
+    let uri = match &route {
+        Some(uri) if uri.params.has("lr") => uri,
+        _ => &request.uri,
+    };
+    let host = uri.params.get("maddr").filter(|m| !m.is_empty()).unwrap_or(&uri.host);
+    (uri.is_sip() && !host.is_empty()).then(|| (host.trim_matches(['[', ']']).to_owned(), uri.port_or_default()))
+}

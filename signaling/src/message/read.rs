@@ -1,0 +1,281 @@
+//! Bytes to messages: lenient in form, strict in what everything else relies on.
+
+use super::{
+    Message, Meta, Method, Request, Response,
+    headers::{Headers, full_name},
+    name_addr::NameAddr,
+    uri::Uri,
+    via::Via,
+};
+
+/// The largest datagram there is.
+const MAX_MESSAGE: usize = 65_535;
+/// The most header lines; real messages through many proxies stay below 60 (case 3).
+const MAX_HEADERS: usize = 128;
+/// The longest header, unfolded. SIP identity headers reach 2 kB.
+const MAX_HEADER: usize = 8 * 1024;
+/// RFC 3261 section 8.1.1.5: a CSeq number is below 2^31.
+const MAX_CSEQ: u32 = (1 << 31) - 1;
+
+/// Why bytes are not a message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Problem {
+    /// Nothing but line ends: a keep-alive.
+    KeepAlive,
+    /// Not SIP at all, or a response that cannot be used. Dropped.
+    NotSip,
+    /// A request, but not a good one: 400.
+    Bad(&'static str),
+    /// Another version: 505.
+    Version,
+    /// Too long a header, or too many: 513.
+    TooLarge,
+}
+
+/// Bytes that are not a message.
+#[derive(Debug)]
+pub(crate) struct BadMessage {
+    pub(crate) problem: Problem,
+    /// The request, as far as it goes, if enough of it could be read to answer it: it has a top Via. Never an ACK.
+    pub(crate) answerable: Option<(Box<Request>, Via)>,
+}
+
+impl From<Problem> for BadMessage {
+    fn from(problem: Problem) -> BadMessage {
+        BadMessage { problem, answerable: None }
+    }
+}
+
+enum StartLine {
+    Request(Method, Uri),
+    Response(u16, String),
+}
+
+/// Reads one datagram.
+pub(crate) fn read(bytes: &[u8]) -> Result<(Message, Meta), BadMessage> {
+    let start = bytes.iter().position(|b| !matches!(b, b'\r' | b'\n' | b'\0' | b' '));
+    let bytes = start.and_then(|s| bytes.get(s..)).ok_or(Problem::KeepAlive)?;
+    if bytes.len() > MAX_MESSAGE {
+        return Err(Problem::TooLarge.into());
+    }
+    let (head, body, ended) = split_head(bytes);
+    let mut lines = Lines { rest: head };
+    let first = String::from_utf8_lossy(lines.next().unwrap_or_default()).into_owned();
+    let start_line = read_start_line(&first);
+    if let Err(Problem::NotSip) = start_line {
+        return Err(Problem::NotSip.into());
+    }
+    let (headers, header_problem) = read_headers(lines);
+
+    let problem = match (&start_line, header_problem) {
+        (Err(problem), _) => Some(*problem),
+        (_, Some(problem)) => Some(problem),
+        _ if !ended => Some(Problem::Bad("no empty line after the headers")),
+        _ => None,
+    };
+    let body = match problem {
+        Some(problem) => Err(problem),
+        None => cut_body(&headers, body),
+    };
+    let meta = body.and_then(|body| {
+        let response = matches!(start_line, Ok(StartLine::Response(..)));
+        let meta = read_meta(&headers, response)?;
+        match &start_line {
+            Ok(StartLine::Request(method, _)) if *method != meta.method => {
+                Err(Problem::Bad("CSeq names another method"))
+            }
+            _ => Ok((meta, body.to_vec())),
+        }
+    });
+    match (start_line, meta) {
+        (Ok(StartLine::Request(method, uri)), Ok((meta, body))) => {
+            Ok((Message::Request(Request { method, uri, headers, body }), meta))
+        }
+        (Ok(StartLine::Response(status, reason)), Ok((meta, body))) => {
+            Ok((Message::Response(Response { status, reason, headers, body }), meta))
+        }
+        (Ok(StartLine::Response(..)), Err(_)) => Err(Problem::NotSip.into()),
+        (Ok(StartLine::Request(method, uri)), Err(problem)) => Err(bad_request(problem, method, uri, headers)),
+        (Err(problem), _) => {
+            let method = Method::of(first.split_whitespace().next().unwrap_or(""));
+            Err(bad_request(problem, method, Uri::sip(None, "invalid", None), headers))
+        }
+    }
+}
+
+fn bad_request(problem: Problem, method: Method, uri: Uri, headers: Headers) -> BadMessage {
+    let via = headers.list("Via").next().and_then(Via::read).filter(|_| method != Method::Ack);
+    let answerable = via.map(|via| (Box::new(Request { method, uri, headers, body: Vec::new() }), via));
+    BadMessage { problem, answerable }
+}
+
+/// Head and body; false if there is no empty line between them.
+fn split_head(bytes: &[u8]) -> (&[u8], &[u8], bool) {
+    let mut line = 0;
+    while let Some(length) = bytes[line..].iter().position(|b| *b == b'\n') {
+        let end = line + length;
+        let content = &bytes[line..end];
+        if content.is_empty() || content == b"\r" {
+            return (&bytes[..line], &bytes[end + 1..], true);
+        }
+        line = end + 1;
+    }
+    (bytes, &[], false)
+}
+
+/// Lines without their ends.
+struct Lines<'a> {
+    rest: &'a [u8],
+}
+
+impl<'a> Iterator for Lines<'a> {
+    type Item = &'a [u8];
+
+    fn next(&mut self) -> Option<&'a [u8]> {
+        if self.rest.is_empty() {
+            return None;
+        }
+        let end = self.rest.iter().position(|b| *b == b'\n');
+        let line = &self.rest[..end.unwrap_or(self.rest.len())];
+        self.rest = end.map_or(&[], |e| &self.rest[e + 1..]);
+        Some(line.strip_suffix(b"\r").unwrap_or(line))
+    }
+}
+
+fn read_start_line(line: &str) -> Result<StartLine, Problem> {
+    let line = line.trim_end();
+    if line.get(..4).is_some_and(|s| s.eq_ignore_ascii_case("SIP/")) {
+        let mut parts = line.splitn(3, ' ');
+        let (version, status) = (parts.next().unwrap_or(""), parts.next().unwrap_or(""));
+        let status = Some(status).filter(|s| s.len() == 3).and_then(|s| s.parse::<u16>().ok());
+        return match status {
+            Some(status @ 100..=699) if version.eq_ignore_ascii_case("SIP/2.0") => {
+                Ok(StartLine::Response(status, parts.next().unwrap_or("").to_owned()))
+            }
+            _ => Err(Problem::NotSip),
+        };
+    }
+    let (method, rest) = line.split_once(' ').ok_or(Problem::NotSip)?;
+    let (uri, version) = rest.trim().rsplit_once(' ').ok_or(Problem::NotSip)?;
+    if !is_token(method) || !version.get(..4).is_some_and(|s| s.eq_ignore_ascii_case("SIP/")) {
+        return Err(Problem::NotSip);
+    }
+    if !version.eq_ignore_ascii_case("SIP/2.0") {
+        return Err(Problem::Version);
+    }
+    let uri = uri.trim();
+    // some send the Request-URI in brackets; RFC 4475 (3.1.2.7) lets us answer 400
+    let uri = Uri::read(uri).ok_or(Problem::Bad("the Request-URI cannot be read"))?;
+    Ok(StartLine::Request(Method::of(method), uri))
+}
+
+/// Unfolds and reads header lines. On a problem, what was read before it is returned with it.
+fn read_headers(lines: Lines<'_>) -> (Headers, Option<Problem>) {
+    let mut headers = Headers::default();
+    let mut problem = None;
+    let mut unfolded: Vec<u8> = Vec::new();
+    let mut take = |line: &mut Vec<u8>, headers: &mut Headers| {
+        if line.is_empty() {
+            return;
+        }
+        // bytes that are not UTF-8 can only stand in names for people to read: they may be replaced
+        let text = String::from_utf8_lossy(line);
+        match text.split_once(':') {
+            Some((name, value)) if is_token(name.trim_end()) => {
+                headers.push(full_name(name.trim_end()), value.trim());
+            }
+            _ => problem = problem.or(Some(Problem::Bad("a header line without a name"))),
+        }
+        line.clear();
+    };
+    for line in lines {
+        if line.first().is_some_and(|b| *b == b' ' || *b == b'\t') {
+            unfolded.push(b' ');
+            unfolded.extend_from_slice(line.trim_ascii());
+        } else {
+            take(&mut unfolded, &mut headers);
+            unfolded.extend_from_slice(line);
+        }
+        if unfolded.len() > MAX_HEADER || headers.len() >= MAX_HEADERS {
+            return (headers, Some(Problem::TooLarge));
+        }
+    }
+    take(&mut unfolded, &mut headers);
+    (headers, problem)
+}
+
+/// The body by Content-Length: cut if the datagram is longer (section 18.3), refused if it is shorter (case 4).
+fn cut_body<'a>(headers: &Headers, body: &'a [u8]) -> Result<&'a [u8], Problem> {
+    let mut length = None;
+    for value in headers.values("Content-Length") {
+        let digits = !value.is_empty() && value.bytes().all(|b| b.is_ascii_digit());
+        let value =
+            value.parse::<usize>().ok().filter(|_| digits).ok_or(Problem::Bad("Content-Length is no number"))?;
+        if length.is_some_and(|l| l != value) {
+            return Err(Problem::Bad("two different Content-Lengths"));
+        }
+        length = Some(value);
+    }
+    match length {
+        None => Ok(body),
+        Some(length) => body.get(..length).ok_or(Problem::Bad("the body is shorter than Content-Length")),
+    }
+}
+
+fn read_meta(headers: &Headers, response: bool) -> Result<Meta, Problem> {
+    let one = |name, missing| headers.get(name).filter(|v| !v.is_empty()).ok_or(Problem::Bad(missing));
+    let via = headers.list("Via").next().and_then(Via::read).ok_or(Problem::Bad("no usable Via"))?;
+    let from = NameAddr::read(one("From", "no From")?).ok_or(Problem::Bad("From cannot be read"))?;
+    let to = NameAddr::read(one("To", "no To")?).ok_or(Problem::Bad("To cannot be read"))?;
+    let call_id = one("Call-ID", "no Call-ID")?.to_owned();
+    // with two of them, nothing tells which one counts
+    for name in ["From", "To", "Call-ID", "CSeq"] {
+        if headers.values(name).nth(1).is_some() && !response {
+            return Err(Problem::Bad("From, To, Call-ID or CSeq stands twice"));
+        }
+    }
+    let cseq = one("CSeq", "no CSeq")?;
+    let (number, method) = cseq.split_once(char::is_whitespace).ok_or(Problem::Bad("CSeq cannot be read"))?;
+    let number = number.parse().ok().filter(|n| *n <= MAX_CSEQ).ok_or(Problem::Bad("CSeq is no number below 2^31"))?;
+    let method = Some(method.trim()).filter(|m| is_token(m)).ok_or(Problem::Bad("CSeq has no method"))?;
+    Ok(Meta { via, from, to, call_id, cseq: number, method: Method::of(method) })
+}
+
+fn is_token(text: &str) -> bool {
+    !text.is_empty() && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"-.!%*_+`'~".contains(&b))
+}
+
+/// The part of a body that has this content type, as text: the body itself, or the first fitting part of a multipart body.
+/// Parts in parts are not looked into (case 5).
+pub(crate) fn body_text(headers: &Headers, body: &[u8], wanted: &str) -> Option<String> {
+    if body.is_empty() {
+        return None;
+    }
+    let content_type = headers.get("Content-Type")?;
+    if is_type(content_type, wanted) {
+        return Some(String::from_utf8_lossy(body).into_owned());
+    }
+    if !content_type.get(..10).is_some_and(|t| t.eq_ignore_ascii_case("multipart/")) {
+        return None;
+    }
+    let (_, params) = content_type.split_once(';')?;
+    let params = super::name_addr::Params::read(params);
+    let boundary = format!("--{}", super::name_addr::unquote(params.get("boundary")?));
+    if boundary.len() < 3 || boundary.len() > 72 {
+        return None;
+    }
+    let text = String::from_utf8_lossy(body);
+    for part in text.split(boundary.as_str()).skip(1).take(8) {
+        let part = part.trim_start_matches("\r\n").trim_start_matches('\n');
+        let (head, content, ended) = split_head(part.as_bytes());
+        let (headers, _) = read_headers(Lines { rest: head });
+        if ended && headers.get("Content-Type").is_some_and(|t| is_type(t, wanted)) {
+            return Some(String::from_utf8_lossy(content).trim_end().to_owned() + "\r\n");
+        }
+    }
+    None
+}
+
+fn is_type(content_type: &str, wanted: &str) -> bool {
+    content_type.split(';').next().unwrap_or("").trim().eq_ignore_ascii_case(wanted)
+}
