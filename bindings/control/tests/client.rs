@@ -85,7 +85,7 @@ fn a_refusal_is_the_daemons_own_sentence() {
         }
     });
     let mut client = daemon.connect();
-    let error = client.request(&CallHangup { call: CallId(4) }).unwrap_err();
+    let error = client.request(&CallHangup::new(CallId(4))).unwrap_err();
     assert_eq!(error.to_string(), "there is no call c4");
     let error = client.request(&CallDtmf::new(CallId(4), "x")).unwrap_err();
     assert_eq!(error.to_string(), "call.dtmf: `digits`: 'x': allowed are 0-9 * # A-D");

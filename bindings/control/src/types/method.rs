@@ -233,6 +233,9 @@ pub struct CallDial {
     /// How long it may ring.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub timeout_ms: Option<u64>,
+    /// Whether to record it; as configured when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub record: Option<bool>,
     /// Anything; comes back in [`Call`].
     #[serde(default, skip_serializing_if = "Map::is_empty")]
     pub metadata: Map<String, Value>,
@@ -276,8 +279,6 @@ macro_rules! about_call {
 about_call! {
     /// `call.answer`: answers an incoming call and makes the client its owner.
     "call.answer" CallAnswer => Done,
-    /// `call.hangup`: ends a call in whatever state it is.
-    "call.hangup" CallHangup => Done,
     /// `call.get`: one call with its transcript; ended calls are kept for a while.
     "call.get" CallGet => Call,
     /// `audio.halt`: fades out and forgets what is queued; nothing plays until `audio.resume`.
@@ -288,6 +289,28 @@ about_call! {
     "audio.clear" AudioClear => Position,
     /// `audio.position`: how far the agent's voice has come.
     "audio.position" AudioPosition => Position,
+}
+
+/// `call.hangup`: ends a call in whatever state it is.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct CallHangup {
+    /// Which call.
+    pub call: CallId,
+    /// Also when another client owns it.
+    #[serde(default)]
+    pub force: bool,
+}
+
+impl CallHangup {
+    /// Ends a call of this client's.
+    pub fn new(call: CallId) -> Self {
+        Self { call, force: false }
+    }
+}
+
+impl Request for CallHangup {
+    const NAME: &'static str = "call.hangup";
+    type Reply = Done;
 }
 
 /// `call.reject`: refuses an incoming call.
@@ -326,6 +349,9 @@ pub struct CallDtmf {
     /// The pause after each.
     #[serde(default = "gap_ms")]
     pub gap_ms: u32,
+    /// Also when another client owns the call.
+    #[serde(default)]
+    pub force: bool,
 }
 
 fn digit_ms() -> u32 {
@@ -339,7 +365,7 @@ fn gap_ms() -> u32 {
 impl CallDtmf {
     /// The digits with the usual timing.
     pub fn new(call: CallId, digits: impl Into<String>) -> Self {
-        Self { call, digits: digits.into(), duration_ms: digit_ms(), gap_ms: gap_ms() }
+        Self { call, digits: digits.into(), duration_ms: digit_ms(), gap_ms: gap_ms(), force: false }
     }
 }
 

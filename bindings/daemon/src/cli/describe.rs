@@ -1,0 +1,184 @@
+//! Events in words: a ladder with the far end on the left and us on the right.
+
+use control::types::{Account, AccountState, Call, CallState, Direction, Event, JackState, MediaState, Speaker};
+
+use super::console::{Look, clean};
+
+/// What one event looks like.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Shown {
+    /// A line of its own, in a colour (SGR).
+    Line(&'static str, String),
+    /// What is being said, until the next one.
+    Passing(String),
+    /// Nothing: bookkeeping.
+    Nothing,
+}
+
+impl Shown {
+    /// The line, painted, if it is one.
+    pub(super) fn line(self, look: Look) -> Option<String> {
+        match self {
+            Self::Line(colour, text) => Some(look.paint(colour, &text)),
+            Self::Passing(_) | Self::Nothing => None,
+        }
+    }
+}
+
+const STATE: &str = "36";
+const CALLER: &str = "33";
+const AGENT: &str = "32";
+const KEY: &str = "34";
+const ALARM: &str = "31";
+const PLAIN: &str = "";
+
+pub(super) fn event(event: &Event) -> Shown {
+    match event {
+        Event::CallIncoming { from, to, display_name, .. } => {
+            let name = display_name.as_deref().map_or_else(String::new, |name| format!("\"{}\" ", clean(name)));
+            Shown::Line(STATE, format!("──▶ {name}{} calls {}", clean(from), clean(to)))
+        }
+        Event::CallState { state, direction, from, to, status, cause, reason, .. } => {
+            let status = status.map_or_else(String::new, |status| format!(" {status}"));
+            match (state, direction) {
+                (CallState::Dialing, _) => Shown::Line(STATE, format!("◀── calling {}", clean(to))),
+                (CallState::Ringing, Direction::Out) => Shown::Line(STATE, format!("──▶ it rings{status}")),
+                (CallState::Ringing | CallState::Incoming, _) => {
+                    Shown::Line(STATE, format!("──▶ {} rings", clean(from)))
+                }
+                (CallState::Early, _) => Shown::Line(STATE, format!("──▶ early media{status}")),
+                (CallState::Answered, Direction::Out) => Shown::Line(STATE, "──▶ answered".into()),
+                (CallState::Answered, Direction::In) => Shown::Line(STATE, "◀── answered".into()),
+                (CallState::Ended, _) => {
+                    let cause = cause.map_or("ended", |cause| cause.as_str());
+                    let reason = reason.as_deref().filter(|reason| !reason.is_empty());
+                    let reason = reason.map_or_else(String::new, |reason| format!(": {}", clean(reason)));
+                    Shown::Line(STATE, format!("─── {}{status}{reason}", cause.replace('_', " ")))
+                }
+            }
+        }
+        Event::CallDtmf { digit, duration_ms, .. } => Shown::Line(KEY, format!("──▶ key {digit} ({duration_ms} ms)")),
+        Event::CallMedia { state: MediaState::Lost, .. } => Shown::Line(ALARM, "no audio arrives".into()),
+        Event::CallMedia { state: MediaState::Found, .. } => Shown::Line(STATE, "audio arrives again".into()),
+        Event::SpeechStart { .. } => Shown::Passing("…".into()),
+        Event::TranscriptPartial { text, .. } => Shown::Passing(clean(text)),
+        Event::TranscriptFinal { text, latency_ms, .. } => {
+            Shown::Line(CALLER, format!("──▶ \"{}\"  ({latency_ms} ms)", clean(text)))
+        }
+        Event::ResponseFinished { played_ms, interrupted, .. } => {
+            let how = if *interrupted { "was cut short" } else { "spoke" };
+            Shown::Line(AGENT, format!("◀── the agent {how} ({})", seconds(*played_ms)))
+        }
+        Event::AccountState { account, state, reason, expires_s, retry_s } => account_line(&Account {
+            account: account.clone(),
+            state: *state,
+            reason: reason.clone(),
+            expires_s: *expires_s,
+            retry_s: *retry_s,
+        }),
+        Event::JackState { state: JackState::Lost } => {
+            Shown::Line(ALARM, "JACK: the server is gone, calls run direct".into())
+        }
+        Event::JackState { state: JackState::Running } => Shown::Line(STATE, "JACK: running".into()),
+        Event::JackState { state: JackState::Off } => Shown::Line(STATE, "JACK: off".into()),
+        Event::DaemonWarning { text } => Shown::Line(ALARM, format!("warning: {}", clean(text))),
+        // the summary is for those who ask for it; the rest is bookkeeping or newer than this program
+        _ => Shown::Nothing,
+    }
+}
+
+fn account_line(account: &Account) -> Shown {
+    let name = clean(&account.account);
+    match account.state {
+        AccountState::Registered => Shown::Line(STATE, format!("account {name}: registered")),
+        AccountState::Unregistered => Shown::Line(STATE, format!("account {name}: not registered")),
+        AccountState::Failed => {
+            let reason = account.reason.as_deref().map_or_else(String::new, |reason| format!(": {}", clean(reason)));
+            let retry = account.retry_s.map_or_else(String::new, |retry| format!("; next try in {retry} s"));
+            Shown::Line(ALARM, format!("account {name}: registration failed{reason}{retry}"))
+        }
+    }
+}
+
+/// Who is at the other end.
+pub(super) fn far_end(call: &Call) -> String {
+    clean(if call.direction == Direction::In { &call.from } else { &call.to })
+}
+
+/// A call that is over: how, how long, what was said, what its audio went through.
+pub(super) fn summary(call: &Call, look: Look) -> Vec<String> {
+    let cause = call.cause.map_or("ended", |cause| cause.as_str()).replace('_', " ");
+    let reason = call.reason.as_deref().filter(|reason| !reason.is_empty());
+    let reason = reason.map_or_else(String::new, |reason| format!(" ({})", clean(reason)));
+    let mut lines =
+        vec![format!("{} with {}: {cause}{reason}, {}", call.call, far_end(call), seconds(call.duration_ms))];
+    for line in call.transcript.iter().flatten() {
+        let (who, colour) = match line.who {
+            Speaker::Caller => ("caller", CALLER),
+            Speaker::Agent => ("agent ", AGENT),
+        };
+        let text = line.text.as_deref().map_or_else(|| "(audio)".to_owned(), clean);
+        lines.push(look.paint(colour, &format!("{:>8.2}  {who}  {text}", line.start_ms as f64 / 1000.0)));
+    }
+    if let Some(stats) = &call.stats {
+        let codec = call.codec.as_deref().unwrap_or("audio");
+        lines.push(look.paint(
+            PLAIN,
+            &format!(
+                "{}: {} packets, {} lost, {} late, {} concealed, jitter {:.1} ms",
+                clean(codec),
+                stats.received,
+                stats.lost,
+                stats.late,
+                stats.concealed,
+                stats.jitter_ms
+            ),
+        ));
+    }
+    if let Some(recording) = &call.recording {
+        lines.push(format!("recording: {}", clean(recording)));
+    }
+    lines
+}
+
+pub(super) fn seconds(ms: u64) -> String {
+    format!("{:.1} s", ms as f64 / 1000.0)
+}
+
+/// `m:ss` or `h:mm:ss`.
+pub(super) fn clock(ms: u64) -> String {
+    let seconds = ms / 1000;
+    match seconds / 3600 {
+        0 => format!("{}:{:02}", seconds / 60, seconds % 60),
+        hours => format!("{hours}:{:02}:{:02}", seconds / 60 % 60, seconds % 60),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use control::types::{CallId, Cause};
+
+    use super::*;
+
+    #[test]
+    fn an_end_tells_status_cause_and_reason() {
+        let ended = Event::CallState {
+            call: CallId(1),
+            state: CallState::Ended,
+            direction: Direction::Out,
+            from: "a".into(),
+            to: "b".into(),
+            status: Some(486),
+            cause: Some(Cause::Busy),
+            reason: Some("Busy\x1b[2J".into()),
+        };
+        assert_eq!(event(&ended), Shown::Line(STATE, "─── busy 486: Busy\u{fffd}[2J".into()));
+    }
+
+    #[test]
+    fn clocks_are_read_at_a_glance() {
+        assert_eq!(clock(0), "0:00");
+        assert_eq!(clock(61_999), "1:01");
+        assert_eq!(clock(3_661_000), "1:01:01");
+    }
+}
