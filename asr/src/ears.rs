@@ -14,6 +14,7 @@ use crate::{
     listener::{Input, Listener},
     recognizer::Recognizers,
     transcriber::Transcriber,
+    vad::FRAME,
     whisper::WhisperModel,
 };
 
@@ -67,12 +68,15 @@ impl EarsConfig {
         }
     }
 
-    fn check(&self) -> Result<(), AsrError> {
-        let turns = &self.turns;
-        let wrong = if turns.max_utterance > TurnPolicy::LONGEST_UTTERANCE || turns.max_utterance.is_zero() {
-            Some("max_utterance must be above 0 and at most 28 s")
-        } else if turns.eager_after.is_zero() || turns.end_after < turns.eager_after {
-            Some("end_after must not be shorter than eager_after, and eager_after not 0")
+    /// Refuses what makes no sense, and makes the pause no longer than the end of the turn.
+    fn checked(mut self) -> Result<Self, AsrError> {
+        let turns = &mut self.turns;
+        turns.eager_after = turns.eager_after.min(turns.end_after);
+        let allowed = TurnPolicy::SHORTEST_UTTERANCE..=TurnPolicy::LONGEST_UTTERANCE;
+        let wrong = if !allowed.contains(&turns.max_utterance) {
+            Some("max_utterance must be from 2 to 28 s")
+        } else if turns.eager_after < FRAME {
+            Some("end_after and eager_after must be at least 20 ms")
         } else if turns.pre_roll > Duration::from_secs(1) {
             Some("pre_roll must be at most 1 s")
         } else if self.workers > MOST_WORKERS {
@@ -80,7 +84,7 @@ impl EarsConfig {
         } else {
             None
         };
-        wrong.map_or(Ok(()), |wrong| Err(AsrError::Config(format!("speech recognition: {wrong}"))))
+        wrong.map_or(Ok(self), |wrong| Err(AsrError::Config(format!("speech recognition: {wrong}"))))
     }
 }
 
@@ -103,7 +107,7 @@ impl Ears {
     /// # Errors
     /// The model can't be loaded, a configured value makes no sense, or a thread can't be started.
     pub fn start(config: EarsConfig, on_event: impl Fn() + Send + 'static) -> Result<Self, AsrError> {
-        config.check()?;
+        let config = config.checked()?;
         let model = WhisperModel::load(&config.model, &config.language)?;
         Self::start_with(config, Arc::new(model), on_event)
     }
@@ -117,7 +121,7 @@ impl Ears {
         recognizers: Arc<dyn Recognizers>,
         on_event: impl Fn() + Send + 'static,
     ) -> Result<Self, AsrError> {
-        config.check()?;
+        let config = config.checked()?;
         // Not bounded by itself, but by what feeds it: two messages a call, and reports of jobs that the listener
         // handed in (and those are bounded in the queue).
         let (inbox, inputs) = crossbeam_channel::unbounded();

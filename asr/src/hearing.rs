@@ -414,3 +414,200 @@ fn duration(position: u64) -> Duration {
 fn samples(at: Duration) -> u64 {
     at.as_micros() as u64 / (1_000_000 / u64::from(STREAM_RATE_HZ))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        AsrError,
+        listener::Input,
+        recognizer::{Hypothesis, RecognizeError, Recognizer, Recognizers},
+    };
+    use crossbeam_channel::Receiver;
+    use std::sync::atomic::AtomicBool;
+
+    /// Hears "hello" in everything.
+    struct Hello;
+
+    impl Recognizers for Hello {
+        fn create(&self) -> Result<Box<dyn Recognizer + '_>, AsrError> {
+            Ok(Box::new(Hello))
+        }
+    }
+
+    impl Recognizer for Hello {
+        fn recognize(&mut self, _: &[f32], _: &AtomicBool) -> Result<Hypothesis, RecognizeError> {
+            let text = String::from("hello");
+            Ok(Hypothesis { text, tokens: 1, mean_log_prob: 0.0, no_speech: 0.0, cut_off: false })
+        }
+    }
+
+    /// One call on a virtual clock; the workers are real threads, waited for.
+    struct Call {
+        hearing: Hearing,
+        ring: rtrb::Producer<f32>,
+        lost: Arc<AtomicU64>,
+        transcriber: Transcriber,
+        inbox: Receiver<Input>,
+        now: Instant,
+        events: VecDeque<EarsEvent>,
+        phase: f32,
+    }
+
+    impl Call {
+        fn new() -> Self {
+            let (reports, inbox) = crossbeam_channel::unbounded();
+            let transcriber = Transcriber::start(Arc::new(Hello), 1, Duration::from_secs(60), 0, reports).unwrap();
+            let (ring, samples) = rtrb::RingBuffer::new(4_000);
+            let lost = Arc::new(AtomicU64::new(0));
+            let now = Instant::now();
+            let hearing = Hearing::new(StreamId(1), samples, Arc::clone(&lost), &TurnPolicy::default(), now);
+            Self { hearing, ring, lost, transcriber, inbox, now, events: VecDeque::new(), phase: 0.0 }
+        }
+
+        fn with(&mut self, act: impl FnOnce(&mut Hearing, &mut Context<'_>)) {
+            let mut cx = Context {
+                now: self.now,
+                transcriber: &self.transcriber,
+                partial_interval: Duration::ZERO,
+                events: &mut self.events,
+            };
+            act(&mut self.hearing, &mut cx);
+        }
+
+        fn poll(&mut self) {
+            self.with(Hearing::poll);
+        }
+
+        /// 20 ms at a time, in real time by the virtual clock.
+        fn hear(&mut self, ms: u64, level: f32) {
+            for _ in 0..ms / 20 {
+                for _ in 0..FRAME_SAMPLES {
+                    // a buzz at 100 Hz, of all harmonics: voiced to the detector
+                    self.phase = (self.phase + 100.0 / 8_000.0).fract();
+                    let _ = self.ring.push(level * (1.0 - 2.0 * self.phase));
+                }
+                self.now += FRAME;
+                self.poll();
+            }
+        }
+
+        fn speak(&mut self, ms: u64) {
+            // with syllables, else it would be taken for the background
+            for syllable in 0..ms / 100 {
+                self.hear(100, if syllable % 2 == 0 { 0.3 } else { 0.1 });
+            }
+        }
+
+        /// Waits for the workers' next report.
+        fn settle(&mut self) {
+            let input = self.inbox.recv_timeout(Duration::from_secs(60)).unwrap();
+            if let Input::Outcome(outcome) = input {
+                self.with(|hearing, cx| hearing.on_outcome(outcome, cx));
+            }
+        }
+
+        fn final_end(&self) -> Option<(Duration, Duration)> {
+            self.events.iter().find_map(|e| match e {
+                EarsEvent::Final { start, end, .. } => Some((*start, *end)),
+                _ => None,
+            })
+        }
+    }
+
+    impl Drop for Call {
+        fn drop(&mut self) {
+            self.transcriber.stop();
+        }
+    }
+
+    fn near(at: Duration, ms: u64) -> bool {
+        at.abs_diff(Duration::from_millis(ms)) <= Duration::from_millis(150)
+    }
+
+    #[test]
+    fn lost_samples_are_time_that_passed() {
+        for (lost_ms, seconds) in [(300, "a short loss is silence"), (20_000, "a long one is a jump")] {
+            let mut call = Call::new();
+            call.hear(500, 0.0);
+            call.lost.fetch_add(lost_ms * 8 + 7, Ordering::Release);
+            call.poll();
+            call.speak(600);
+            call.hear(800, 0.0);
+            call.settle();
+            let (start, end) = call.final_end().unwrap();
+            assert!(near(start, 500 + lost_ms) && near(end, 1_100 + lost_ms), "{seconds}: {start:?} {end:?}");
+        }
+    }
+
+    #[test]
+    fn words_before_a_long_loss_are_not_lost_with_it() {
+        let mut call = Call::new();
+        call.speak(600);
+        call.lost.fetch_add(60 * 8_000, Ordering::Release);
+        call.poll();
+        call.settle();
+        let (start, end) = call.final_end().unwrap();
+        assert!(near(start, 0) && near(end, 600), "{start:?} {end:?}");
+    }
+
+    #[test]
+    fn a_stream_that_stalls_inside_a_word_still_gets_its_final() {
+        let mut call = Call::new();
+        call.speak(600);
+        call.now += STALLED_AFTER - Duration::from_millis(1);
+        call.poll();
+        assert!(call.hearing.open.is_some());
+        call.now += Duration::from_millis(2);
+        call.poll();
+        call.settle();
+        assert!(near(call.final_end().unwrap().1, 600));
+    }
+
+    #[test]
+    fn latency_is_the_silence_waited_for_when_the_text_was_ready_before() {
+        let mut call = Call::new();
+        call.speak(600);
+        call.hear(400, 0.0);
+        call.settle();
+        call.hear(400, 0.0);
+        let Some(EarsEvent::Final { latency, .. }) = call.events.back() else { panic!("{:?}", call.events) };
+        // the recogniser had its text at the pause
+        assert_eq!(*latency, TurnPolicy::default().end_after.div_duration_f32(FRAME).ceil() as u32 * FRAME);
+    }
+
+    #[test]
+    fn a_call_keeps_no_more_audio_than_it_needs() {
+        let mut call = Call::new();
+        let slack = TRIM_SAMPLES + samples(TurnPolicy::default().pre_roll) as usize + FRAME_SAMPLES;
+        for _ in 0..30 {
+            call.hear(1_000, 0.0);
+            assert!(call.hearing.audio.len() <= slack, "{} samples in silence", call.hearing.audio.len());
+        }
+        let most = samples(TurnPolicy::default().max_utterance) as usize + 2 * slack;
+        for _ in 0..90 {
+            call.speak(1_000);
+            assert!(call.hearing.audio.len() <= most, "{} samples in speech", call.hearing.audio.len());
+            while let Ok(Input::Outcome(outcome)) = call.inbox.try_recv() {
+                call.with(|hearing, cx| hearing.on_outcome(outcome, cx));
+            }
+        }
+    }
+
+    #[test]
+    fn with_too_many_finals_waiting_the_ring_is_left_full() {
+        let mut call = Call::new();
+        for _ in 0..MAX_FINALS_PER_STREAM + 3 {
+            // the reports are not taken: to the call it is as if nobody recognised anything
+            call.speak(400);
+            call.hear(700, 0.0);
+        }
+        assert_eq!(call.hearing.awaited.len(), MAX_FINALS_PER_STREAM);
+        assert_eq!(call.ring.slots(), 0);
+        for _ in 0..MAX_FINALS_PER_STREAM {
+            call.settle();
+        }
+        call.poll();
+        assert!(call.ring.slots() > 0, "and read again when they are done");
+    }
+}

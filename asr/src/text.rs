@@ -16,7 +16,11 @@ const NO_SPEECH: f32 = 0.6;
 const SURELY_NO_SPEECH: f32 = 0.9;
 /// With [`NO_SPEECH`], worse tokens than this are no text. OpenAI's is -1 alone; greedy single decodes are surer.
 const DOUBTFUL_LOG_PROB: f32 = -0.7;
-/// Worse than this is never text: a uniform choice among ten at each token.
+/// With some doubt that there was speech at all (clear speech has 0.01), tokens worse than this are no text either:
+/// music makes models rhyme.
+const SOME_NO_SPEECH: f32 = 0.15;
+const BAD_LOG_PROB: f32 = -1.0;
+/// Worse than this is never text: an even choice among five at each token.
 const WORST_LOG_PROB: f32 = -1.6;
 /// Tokens a second of voice: fast speech has about 6 words, 9 tokens.
 const MOST_TOKENS_A_SECOND: f32 = 14.0;
@@ -105,6 +109,7 @@ pub fn judge(hypothesis: &Hypothesis, evidence: Evidence) -> Result<String, Doub
     }
     if hypothesis.no_speech > SURELY_NO_SPEECH
         || hypothesis.no_speech > NO_SPEECH && hypothesis.mean_log_prob < DOUBTFUL_LOG_PROB
+        || hypothesis.no_speech > SOME_NO_SPEECH && hypothesis.mean_log_prob < BAD_LOG_PROB
     {
         return Err(Doubt::NoSpeech);
     }
@@ -227,6 +232,10 @@ mod tests {
         heard.no_speech = 0.7;
         assert!(judge(&heard, SPOKEN).is_ok());
         heard.mean_log_prob = -0.9;
+        assert_eq!(judge(&heard, SPOKEN), Err(Doubt::NoSpeech));
+        heard.no_speech = 0.2;
+        assert!(judge(&heard, SPOKEN).is_ok());
+        heard.mean_log_prob = -1.2;
         assert_eq!(judge(&heard, SPOKEN), Err(Doubt::NoSpeech));
         heard.mean_log_prob = -0.1;
         heard.no_speech = 0.95;

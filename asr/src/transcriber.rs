@@ -14,6 +14,7 @@ use std::{
         Arc, Condvar, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, AtomicU32, Ordering},
     },
+    thread::JoinHandle,
     time::{Duration, Instant},
 };
 
@@ -34,8 +35,8 @@ const PANIC_VARIABLE: &str = "MR_SIP_TEST_WHISPER_PANIC";
 const MOST_DEATHS: u32 = 2;
 /// How long [`Transcriber::stop`] waits for the workers; whisper.cpp looks at the abort flag between tokens.
 const STOP_PATIENCE: Duration = Duration::from_secs(5);
-/// Niceness of the workers: the phone and the listener go first.
-const WORKER_NICENESS: i32 = 10;
+/// Niceness of the workers: the phone and the listener go first, three to one, and other programs do not starve them.
+const WORKER_NICENESS: i32 = 5;
 
 /// A job's end.
 #[derive(Debug)]
@@ -85,6 +86,7 @@ struct Worker {
     /// Raised when the thread is abandoned: what it brings back later is not wanted.
     epoch: u64,
     running: Option<Running>,
+    thread: Option<JoinHandle<()>>,
 }
 
 struct Running {
@@ -186,13 +188,20 @@ impl Transcriber {
             running.abort.store(true, Ordering::Relaxed);
         }
         self.shared.work.notify_all();
-        let (state, _) = self
+        let (mut state, _) = self
             .shared
             .gone
             .wait_timeout_while(state, STOP_PATIENCE, |s| s.alive > 0)
             .unwrap_or_else(PoisonError::into_inner);
         if state.alive > 0 {
             log::warn!("{} speech workers did not stop in time", state.alive);
+            return;
+        }
+        let threads: Vec<_> = state.workers.iter_mut().filter_map(|w| w.thread.take()).collect();
+        drop(state);
+        for thread in threads {
+            // at its last instruction; it has told of its panics itself
+            let _ = thread.join();
         }
     }
 }
@@ -258,21 +267,25 @@ fn spawn(shared: &Arc<Shared>, slot: usize, epoch: u64) -> Result<(), AsrError> 
     let name = format!("whisper-{slot}");
     shared.lock().alive += 1;
     let theirs = Arc::clone(shared);
-    std::thread::Builder::new()
-        .name(name.clone())
-        .spawn(move || {
-            work(&theirs, slot, epoch);
-            let mut state = theirs.lock();
-            if state.workers[slot].epoch == epoch {
-                state.alive -= 1;
-                theirs.gone.notify_all();
-            }
-        })
-        .map(drop)
-        .map_err(|source| {
-            shared.lock().alive -= 1;
-            AsrError::Thread { name, source }
-        })
+    let spawned = std::thread::Builder::new().name(name.clone()).spawn(move || {
+        work(&theirs, slot, epoch);
+        let mut state = theirs.lock();
+        if state.workers[slot].epoch == epoch {
+            state.alive -= 1;
+            theirs.gone.notify_all();
+        }
+    });
+    let mut state = shared.lock();
+    match spawned {
+        Ok(thread) => {
+            state.workers[slot].thread = Some(thread);
+            Ok(())
+        }
+        Err(source) => {
+            state.alive -= 1;
+            Err(AsrError::Thread { name, source })
+        }
+    }
 }
 
 /// A worker's life.

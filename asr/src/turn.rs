@@ -39,6 +39,8 @@ pub struct TurnPolicy {
 }
 
 impl TurnPolicy {
+    /// Shorter limits would cut sentences as a rule.
+    pub const SHORTEST_UTTERANCE: Duration = Duration::from_secs(2);
     /// Whisper hears 30 s at a time; the rest is room for pre-roll and the silence at the end.
     pub const LONGEST_UTTERANCE: Duration = Duration::from_secs(28);
 }

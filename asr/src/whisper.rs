@@ -118,7 +118,8 @@ impl WhisperModel {
         params.set_no_timestamps(true);
         params.set_temperature(0.0);
         params.set_temperature_inc(0.0);
-        params.set_suppress_blank(true);
+        // our own model has learnt to say nothing at a noise, which is a blank; stock models end too soon if they may
+        params.set_suppress_blank(!self.header.is_own());
         params.set_suppress_nst(true);
         // whisper.cpp's own verdict rests on its wrong probability: never
         params.set_no_speech_thold(2.0);

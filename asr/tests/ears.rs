@@ -141,35 +141,6 @@ fn text_that_is_not_believed_leaves_an_empty_final() {
 }
 
 #[test]
-fn lost_samples_are_time_that_passed() {
-    let ears = start(config(), &Fake::counting());
-    let mut phone = Phone::dial(&ears, 1);
-    phone.say(&silence(500));
-    // wait until that is heard, so that the loss lies behind it
-    while phone.ring.slots() < 16_000 {
-        std::thread::yield_now();
-    }
-    phone.lost.fetch_add(10 * 8_000, Ordering::Release);
-    // the loss is noticed on its own, without samples behind it; a marker shows that it was
-    std::thread::sleep(ms(100));
-    phone.say(&voice(600));
-    phone.say(&silence(800));
-    ears.remove(phone.stream).unwrap();
-    let events = events_until_closed(&ears, phone.stream);
-    let Some(EarsEvent::SpeechStart { at, .. }) = events.first() else { panic!("{events:#?}") };
-    assert!(near(*at, ms(10_500)), "{at:?}");
-}
-
-#[test]
-fn a_stream_that_stalls_inside_a_word_still_gets_its_final() {
-    let ears = start(config(), &Fake::counting());
-    let mut phone = Phone::dial(&ears, 1);
-    phone.say(&voice(800));
-    let events = events_until(&ears, |e| matches!(e, EarsEvent::Final { .. }));
-    assert_eq!(finals(&events).len(), 1);
-}
-
-#[test]
 fn a_dropped_producer_ends_its_stream() {
     let ears = start(config(), &Fake::counting());
     let mut phone = Phone::dial(&ears, 1);
@@ -392,7 +363,7 @@ fn dropping_the_ears_in_the_middle_of_everything_ends_their_threads() {
 #[test]
 fn settings_that_make_no_sense_are_refused_in_a_sentence() {
     let mut config = config();
-    config.turns.end_after = ms(100);
+    config.turns.end_after = ms(0);
     let error = mr_sip_asr::Ears::start_with(config, Fake::counting(), || {}).unwrap_err().to_string();
     assert!(error.contains("end_after"), "{error}");
 }
