@@ -124,35 +124,40 @@ summary() {
     if ((failed)); then note "${red}FAILED$plain"; else note "${green}all passed$plain"; fi
 }
 
-if [[ -z $quick ]]; then
-    step shell shell_scripts
-    if cargo fmt --version >/dev/null 2>&1; then
-        step format cargo fmt --all --check
-    else
-        skip format 'this Rust has no rustfmt (rustup component add rustfmt)'
-    fi
-    if cargo clippy --version >/dev/null 2>&1; then
-        step clippy limited cargo clippy --locked --workspace --all-targets -- -D warnings
-    else
-        skip clippy 'this Rust has no clippy; Debian packages none for it (rustup component add clippy)'
-    fi
-fi
-step build limited cargo test --locked --workspace --no-run
-step tests limited cargo test --locked --workspace --no-fail-fast
-if [[ -z $quick ]]; then
-    step docs docs
-    step python python_tests
-    step fuzz fuzz
-    if cargo deny --version >/dev/null 2>&1; then
-        step licences cargo deny --locked check licenses bans sources
-        if cargo deny fetch >/dev/null 2>&1; then
-            step advisories cargo deny --locked check advisories
+# In braces, so that bash has read all of it before a step changes this file (a `git pull` meanwhile).
+{
+    if [[ -z $quick ]]; then
+        step shell shell_scripts
+        if cargo fmt --version >/dev/null 2>&1; then
+            step format cargo fmt --all --check
         else
-            skip advisories 'the advisory database could not be fetched'
+            skip format 'this Rust has no rustfmt (rustup component add rustfmt)'
         fi
-    else
-        skip licences 'cargo-deny is not installed (cargo install --locked cargo-deny)'
+        if cargo clippy --version >/dev/null 2>&1; then
+            step clippy limited cargo clippy --locked --workspace --all-targets -- -D warnings
+        else
+            skip clippy 'this Rust has no clippy; Debian packages none for it (rustup component add clippy)'
+        fi
     fi
-fi
-summary
-exit "$failed"
+    step build limited cargo test --locked --workspace --no-run
+    step tests limited cargo test --locked --workspace --no-fail-fast
+    if [[ -z $quick ]]; then
+        step docs docs
+        step python python_tests
+        step fuzz fuzz
+        step cost-build limited cargo build --locked --release -p mr-sip-benches --no-default-features --bin tick_cost
+        step cost limited "$target_dir/release/tick_cost" --check
+        if cargo deny --version >/dev/null 2>&1; then
+            step licences cargo deny --locked check licenses bans sources
+            if cargo deny fetch >/dev/null 2>&1; then
+                step advisories cargo deny --locked check advisories
+            else
+                skip advisories 'the advisory database could not be fetched'
+            fi
+        else
+            skip licences 'cargo-deny is not installed (cargo install --locked cargo-deny)'
+        fi
+    fi
+    summary
+    exit "$failed"
+}
