@@ -1,0 +1,91 @@
+//! Real programs as the far end: started, waited for with a bound, and ended in any case.
+#![allow(dead_code, unreachable_pub, reason = "each test binary uses its own part")]
+
+use std::{
+    io::Read,
+    net::{Ipv4Addr, UdpSocket},
+    process::{Child, Command, Stdio},
+    thread,
+    time::{Duration, Instant},
+};
+
+/// A program that is killed when the test is over.
+pub struct Running {
+    child: Child,
+    name: &'static str,
+}
+
+impl Running {
+    /// Starts it. `package` is Debian's.
+    pub fn start(mut command: Command, name: &'static str, package: &str) -> Running {
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        match command.spawn() {
+            Ok(mut child) => {
+                // read away what it prints, so that it never waits for us
+                let outputs: [Option<Box<dyn Read + Send>>; 2] =
+                    [child.stdout.take().map(|o| Box::new(o) as _), child.stderr.take().map(|o| Box::new(o) as _)];
+                for mut output in outputs.into_iter().flatten() {
+                    thread::spawn(move || std::io::copy(&mut output, &mut std::io::sink()));
+                }
+                Running { child, name }
+            }
+            Err(e) => panic!("{name} cannot be started ({e}); install Debian's package: apt install {package}"),
+        }
+    }
+
+    /// Waits until it listens on a UDP port of this machine.
+    #[track_caller]
+    pub fn listens(&mut self, port: u16) {
+        let until = Instant::now() + Duration::from_secs(20);
+        while Instant::now() < until {
+            if let Ok(Some(status)) = self.child.try_wait() {
+                panic!("{} ended before it listened: {status}", self.name);
+            }
+            if is_open(port) {
+                return;
+            }
+            thread::sleep(Duration::from_millis(20));
+        }
+        panic!("{} does not listen on port {port}", self.name);
+    }
+
+    /// Asks it to end, as SIGTERM does.
+    pub fn terminate(&self) {
+        let asked = Command::new("kill").arg(self.child.id().to_string()).status();
+        assert!(asked.is_ok_and(|s| s.success()), "{} cannot be asked to end", self.name);
+    }
+
+    /// Waits for it to end well.
+    #[track_caller]
+    pub fn succeeds(&mut self, limit: Duration) {
+        let until = Instant::now() + limit;
+        loop {
+            match self.child.try_wait() {
+                Ok(Some(status)) if status.success() => return,
+                Ok(Some(status)) => panic!("{} failed: {status}", self.name),
+                Ok(None) if Instant::now() < until => thread::sleep(Duration::from_millis(20)),
+                other => panic!("{} did not end within {limit:?}: {other:?}", self.name),
+            }
+        }
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// A UDP port that was free a moment ago.
+pub fn free_port() -> u16 {
+    let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port");
+    socket.local_addr().expect("its address").port()
+}
+
+/// Whether any socket has the port, as the kernel lists them.
+fn is_open(port: u16) -> bool {
+    let wanted = format!(":{port:04X}");
+    let list = std::fs::read_to_string("/proc/net/udp").unwrap_or_default();
+    list.lines().skip(1).filter_map(|l| l.split_whitespace().nth(1)).any(|local| local.ends_with(&wanted))
+}
