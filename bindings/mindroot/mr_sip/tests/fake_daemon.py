@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
+import functools
 import itertools
 import json
 import os
@@ -64,6 +65,7 @@ class FakeCall:
         self.turn_ms = 0.0
         self.responses: list[FakeResponse] = []
         self.lines: list[dict[str, Any]] = []
+        self.missed: list[dict[str, Any]] = []
         self.utterances = itertools.count()
         self.started = time.time()
         self.answered: float | None = None
@@ -169,6 +171,7 @@ class FakeDaemon:
 
     def drop_connections(self) -> None:
         for connection in list(self.connections):
+            self._gone(connection)
             connection.writer.transport.abort()
 
     # -- what a test makes happen ----------------------------------------------------------------------------------
@@ -180,7 +183,11 @@ class FakeDaemon:
         return [params for name, params in self.requests if name == method]
 
     def event(self, call: FakeCall, name: str, **params: Any) -> None:
-        call.connection.send({"method": name, "params": {"call": call.name, "time_ms": 0, **params}})
+        message = {"method": name, "params": {"call": call.name, "time_ms": 0, **params}}
+        if call.connection in self.connections:
+            call.connection.send(message)
+        else:
+            call.missed.append(message)
 
     def speech_start(self, call: FakeCall) -> None:
         self.event(call, "speech.start", at_ms=0)
@@ -278,6 +285,12 @@ class FakeDaemon:
             response.queue.clear()
             self._progress(call, response, "response.finished", interrupted=interrupted)
 
+    def _halt(self, call: FakeCall) -> None:
+        call.halted = True
+        for response in call.responses:
+            if not response.finished:
+                self._finish(call, response, interrupted=True)
+
     async def _tick(self) -> None:
         while True:
             await asyncio.sleep(0.1)
@@ -303,13 +316,16 @@ class FakeDaemon:
         except (asyncio.IncompleteReadError, ConnectionError):
             pass
         finally:
-            self.connections.discard(connection)
+            self._gone(connection)
             writer.close()
-            # As the daemon does: the voice of a client that is gone falls silent, its calls stay for the grace time.
+
+    def _gone(self, connection: FakeConnection) -> None:
+        """As in the daemon: the voice of a client that is gone falls silent, its calls stay for the grace time."""
+        if connection in self.connections:
+            self.connections.discard(connection)
             for call in self.calls.values():
-                for response in call.responses:
-                    if call.connection is connection and not response.finished:
-                        self._finish(call, response, interrupted=True)
+                if call.connection is connection:
+                    self._halt(call)
 
     def _audio(self, connection: FakeConnection, flags: int, channel: int, payload: bytes) -> None:
         generation, _ = AUDIO_HEADER.unpack_from(payload)
@@ -352,9 +368,11 @@ class FakeDaemon:
         self, connection: FakeConnection, method: str, params: dict[str, Any], after: list[Any]
     ) -> dict[str, Any]:
         if method == "hello":
-            return self._hello(connection, params)
+            return self._hello(connection, params, after)
         if method == "call.dial":
             return self._dial(connection, params)
+        if method == "call.list":
+            return {"calls": [call.record() for call in self.calls.values() if call.state != "ended"]}
         call = self.calls.get(params.get("call", ""))
         if call is None:
             raise Refused(1001, "no such call")
@@ -386,10 +404,9 @@ class FakeDaemon:
                 after.append(lambda: self._finish(call, found[0], interrupted=False))
             return {"queued_ms": len(found[0].queue) / found[0].bytes_a_ms}
         if method in ("audio.halt", "audio.clear"):
-            call.halted = call.halted or method == "audio.halt"
-            for response in call.responses:
-                if not response.finished:
-                    self._finish(call, response, interrupted=True)
+            halted = call.halted
+            self._halt(call)
+            call.halted = halted or method == "audio.halt"
             return {}
         if method == "audio.resume":
             call.halted = False
@@ -407,13 +424,16 @@ class FakeDaemon:
             }
         raise Refused(-32601, f"no method {method}")
 
-    def _hello(self, connection: FakeConnection, params: dict[str, Any]) -> dict[str, Any]:
+    def _hello(self, connection: FakeConnection, params: dict[str, Any], after: list[Any]) -> dict[str, Any]:
         connection.greeted = True
         connection.token = f"token-{next(self._numbers)}"
         resumed = self.tokens.pop(params.get("token", ""), []) if self.accept_tokens else []
-        resumed = [call for call in resumed if call.state != "ended"]
         for call in resumed:
             call.connection = connection
+            for message in call.missed:
+                after.append(functools.partial(connection.send, message))
+            call.missed = []
+        resumed = [call for call in resumed if call.state != "ended"]
         self.tokens[connection.token] = list(resumed)
         return {
             "server": "mr-sip",
@@ -447,7 +467,7 @@ class FakeDaemon:
 
 
 async def talk(daemon: FakeDaemon, sentences: list[str]) -> None:
-    """A caller who says these, each when the agent has finished speaking, and then hangs up."""
+    """A caller who says these one after the other, interrupting every answer but the last, and then hangs up."""
     told: set[str] = set()
     while True:
         await asyncio.sleep(0.2)
@@ -461,11 +481,20 @@ async def talk(daemon: FakeDaemon, sentences: list[str]) -> None:
 
 async def _talk_on(daemon: FakeDaemon, call: FakeCall, sentences: list[str]) -> None:
     for sentence in sentences:
-        responses = len(call.responses)
+        answers = len(call.responses)
         daemon.say(call, sentence)
-        while call.state == "answered" and not (len(call.responses) > responses and call.responses[-1].finished):
+
+        def heard_enough() -> bool:
+            if len(call.responses) == answers:
+                return False
+            answer = call.responses[-1]
+            return answer.finished or (sentence is not sentences[-1] and answer.played_ms >= 600)
+
+        while call.state == "answered" and not heard_enough():
             await asyncio.sleep(0.1)
-    print(json.dumps({"heard_bytes": len(call.heard), "responses": len(call.responses)}), flush=True)
+    print(
+        json.dumps({"call": call.name, "heard_ms": [round(answer.played_ms) for answer in call.responses]}), flush=True
+    )
     daemon.end(call, "remote_hangup")
 
 

@@ -243,13 +243,16 @@ class Speaking(DaemonCase):
 
 
 class Resuming(DaemonCase):
+    async def resumed(self, client: ControlClient) -> None:
+        await until(lambda: client.connection_number == 2 and client.connected, "resumed")
+
     async def test_a_lost_connection_is_resumed_and_the_call_goes_on(self) -> None:
         client = await self.client()
         call = await client.dial("alice")
         await call.wait_established(20)
         fake = self.daemon.calls[str(call.id)]
         self.daemon.drop_connections()
-        await until(lambda: fake.connection in self.daemon.connections and client.connected, "resumed")
+        await self.resumed(client)
         heard: list[str] = []
         call.listen(lambda event: heard.append(event.params.get("text", "")))
         self.daemon.final(fake, "still there?")
@@ -258,27 +261,39 @@ class Resuming(DaemonCase):
         await response.write(b"y" * 800)
         await until(lambda: fake.queued == b"y" * 800)
 
-    async def test_words_said_while_the_connection_was_lost_are_told_afterwards_once(self) -> None:
+    async def test_what_happened_while_the_connection_was_lost_is_told_afterwards(self) -> None:
         client = await self.client()
-        call = await client.dial("alice")
-        await call.wait_established(20)
-        fake = self.daemon.calls[str(call.id)]
+        one, two = await client.dial("alice"), await client.dial("bob")
+        await one.wait_established(20)
+        await two.wait_established(20)
+        fake_one, fake_two = self.daemon.calls[str(one.id)], self.daemon.calls[str(two.id)]
         heard: list[str] = []
-        call.listen(lambda event: heard.append(event.params["text"]) if event.name == "transcript.final" else None)
-        self.daemon.final(fake, "one")
-        await until(lambda: heard == ["one"])
-        self.daemon.final(fake, "two", told=False)
+        one.listen(lambda event: heard.append(event.params["text"]) if event.name == "transcript.final" else None)
         self.daemon.drop_connections()
-        await until(lambda: heard == ["one", "two"])
+        self.daemon.final(fake_one, "are you there?")
+        self.daemon.end(fake_two, "remote_hangup")
+        await self.resumed(client)
+        self.assertEqual((heard, one.answered, two.cause), (["are you there?"], True, "remote_hangup"))
 
-    async def test_a_voice_that_the_daemon_silenced_meanwhile_may_speak_again(self) -> None:
+    async def test_a_voice_that_fell_silent_with_the_connection_may_speak_again(self) -> None:
         client = await self.client()
         call = await client.dial("alice")
         await call.wait_established(20)
         fake = self.daemon.calls[str(call.id)]
-        fake.halted = True
         self.daemon.drop_connections()
-        await until(lambda: client.connected and "audio.resume" in self.daemon.methods() and not fake.halted)
+        self.assertTrue(fake.halted)
+        await self.resumed(client)
+        self.assertFalse(fake.halted)
+
+    async def test_a_voice_that_was_halted_stays_halted(self) -> None:
+        client = await self.client()
+        call = await client.dial("alice")
+        await call.wait_established(20)
+        await call.halt()
+        self.daemon.drop_connections()
+        await self.resumed(client)
+        self.assertTrue(call.halted)
+        self.assertNotIn("audio.resume", self.daemon.methods())
 
     async def test_calls_that_did_not_survive_end_as_client_gone(self) -> None:
         client = await self.client()

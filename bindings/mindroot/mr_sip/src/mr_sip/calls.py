@@ -96,7 +96,6 @@ class Call:
         self._cuts = 0
         self._waiters: set[asyncio.Future[None]] = set()
         self._listeners: list[Callable[[Event], object]] = []
-        self._last_utterance = -1
 
     def __repr__(self) -> str:
         return f"<Call {self.id} {self.direction} {self.state}>"
@@ -309,10 +308,6 @@ class Call:
             response = self.responses.get(params.get("response"))
             if response is not None:
                 response.sent_ms -= refused * 1000.0 / response.rate
-        elif name == "transcript.final":
-            utterance = params.get("utterance")
-            if isinstance(utterance, int):
-                self._last_utterance = max(self._last_utterance, utterance)
         self.notify()
         for listener in list(self._listeners):
             listener(event)
@@ -335,29 +330,21 @@ class Call:
             self.reason = str(reason) if reason else None
             self._cut_responses()
 
-    async def catch_up(self) -> list[Event]:
-        """After the connection was lost and resumed: brings the mirror up to the daemon's record.
+    async def catch_up(self) -> None:
+        """After the connection was lost and resumed: the voice is as it was, though its responses are over.
 
-        Returns the events that were missed, in order (state, finals), for the client to hand out. The responses of the
-        lost connection are over; a voice that the daemon halted because the client was gone is resumed.
+        The daemon halts the voice of a client that is gone; one that was not halted before may speak again. The events
+        that were missed need nothing here: the daemon tells them again.
         """
-        wanted_halt = self.halted
-        self._cut_responses()
-        record = await self.get()
-        missed: list[Event] = []
-        if record.get("state") != self.state:
-            missed.append(Event("call.state", dict(record), self))
-        for line in record.get("transcript") or []:
-            utterance = line.get("utterance")
-            if line.get("who") == "caller" and isinstance(utterance, int) and utterance > self._last_utterance:
-                missed.append(Event("transcript.final", {"call": self.id, "latency_ms": 0, **line}, self))
-        if record.get("state") == "answered":
-            position = await self.position()
-            if position.halted and not wanted_halt:
-                await self.resume()
-            elif wanted_halt and not position.halted:
-                await self.halt()
-        return missed
+        if not self.answered:
+            return
+        halted = self.halted
+        # No cut: a response that waits to be opened on the new connection is wanted.
+        self._close_responses()
+        if halted:
+            await self.halt()
+        else:
+            await self.resume()
 
     def _close_response(self, response: Response) -> None:
         response.closed = True
@@ -366,6 +353,9 @@ class Call:
 
     def _cut_responses(self) -> None:
         self._cuts += 1
+        self._close_responses()
+
+    def _close_responses(self) -> None:
         for response in list(self.responses.values()):
             self._close_response(response)
         self.notify()
@@ -434,7 +424,7 @@ class Response:
 
     async def _wait_for_room(self, length_ms: float) -> None:
         def room(call: Call) -> bool:
-            return self.closed or call.outstanding_ms + length_ms <= self.window_ms
+            return self.closed or call.outstanding_ms + length_ms < self.window_ms
 
         while not await self._call.wait_until(room, POSITION_POLL_S):
             try:

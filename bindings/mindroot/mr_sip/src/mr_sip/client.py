@@ -421,14 +421,14 @@ class ControlClient:
             return
         survived = set(answer.get("resumed") or [])
         log.warning("connection to %s resumed with %d of %d calls", self.path, len(survived), len(self.calls))
+        try:
+            # What was missed follows the answer to hello; once this is answered too, the reader has told all of it.
+            await self.request("call.list")
+            for call_id in survived:
+                await self._call(call_id).catch_up()
+        except MrSipError as error:
+            log.warning("after resuming: %s", error)
         self._end_calls([call_id for call_id in list(self.calls) if call_id not in survived])
-        for call_id in survived:
-            call = self._call(call_id)
-            try:
-                for event in await call.catch_up():
-                    self._hand_out(event)
-            except MrSipError as error:
-                log.warning("call %s could not be caught up: %s", call_id, error)
         if connection == self.connection_number and self._writer is not None:
             self._up.set()
 

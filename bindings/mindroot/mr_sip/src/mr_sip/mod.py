@@ -45,6 +45,9 @@ log = logging.getLogger("mr_sip")
 # How far up the stack a command looks for the agent that runs it: MindRoot's own frames in between are three.
 MAX_FRAMES = 8
 
+# Hanging up takes milliseconds; a daemon that hangs is not to keep MindRoot from ending.
+SHUTDOWN_S = 8.0
+
 _phone: Phone | None = None
 
 
@@ -98,6 +101,13 @@ async def on_load(app: Any) -> None:
     # MindRoot keeps its root logger at CRITICAL; what an administrator must read is to be seen nevertheless.
     if log.level == logging.NOTSET:
         log.setLevel(os.getenv("MR_SIP_LOG_LEVEL", "WARNING").upper())
+    # MindRoot's `quit` hook never runs, and its web server ends by a signal that skips `atexit`. What does run is
+    # FastAPI's list; first in it, because MindRoot's own handler may fail.
+    handlers = getattr(getattr(app, "router", None), "on_shutdown", None)
+    if isinstance(handlers, list):
+        handlers.insert(0, shut_down)
+    else:
+        log.warning("this FastAPI has no shutdown handlers: a daemon started here is stopped at exit only")
 
 
 @hook()
@@ -106,6 +116,19 @@ async def startup(app: Any, context: Any = None) -> None:
     task = asyncio.get_running_loop().create_task(_say_whether_daemon_runs())
     _background.add(task)
     task.add_done_callback(_background.discard)
+
+
+async def shut_down() -> None:
+    """MindRoot ends: calls are hung up, and the daemon is stopped where it was started here."""
+    global _phone
+    ending, _phone = _phone, None
+    if ending is None:
+        return
+    try:
+        await asyncio.wait_for(ending.close(), SHUTDOWN_S)
+    except Exception:
+        log.exception("the telephone could not be put down properly")
+        ending.daemon.stop()
 
 
 @command()

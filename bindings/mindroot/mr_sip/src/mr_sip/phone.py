@@ -21,6 +21,9 @@ DEFAULT_ESTABLISH_S = 120.0
 # The daemon ends a call that nobody answers itself; it is given this long to say so before we give up waiting.
 ESTABLISH_GRACE_S = 3.0
 
+# What the daemon takes as `timeout_ms`.
+TIMEOUT_BOUNDS_MS = (1_000, 600_000)
+
 # The protocol's causes in an agent's words.
 CAUSES = {
     "busy": "the line is busy",
@@ -154,7 +157,7 @@ class Phone:
             call = await client.dial(
                 target,
                 account=account,
-                timeout_ms=int(timeout_s * 1000),
+                timeout_ms=max(TIMEOUT_BOUNDS_MS[0], min(TIMEOUT_BOUNDS_MS[1], int(timeout_s * 1000))),
                 metadata={"log_id": log_id},
                 on_call=lambda made: self._watch(log_id, made, agent, wanted),
             )
