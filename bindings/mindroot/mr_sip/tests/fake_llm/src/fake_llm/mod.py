@@ -11,7 +11,8 @@ import json
 import math
 import os
 import wave
-from typing import Any, AsyncIterator
+from collections.abc import AsyncIterator
+from typing import Any
 
 from lib.providers.commands import command, command_manager
 from lib.providers.services import service, service_manager
