@@ -40,7 +40,10 @@ impl Steering {
     pub(super) fn steer(&mut self, error: f64, seconds: f64) -> f64 {
         self.error += (error - self.error) * (seconds / (SMOOTH_S + seconds));
         let proportional = self.error / HZ / WALK_S;
-        self.learnt = (self.learnt + proportional * seconds / LEARN_S).clamp(-LEARNT_MAX, LEARNT_MAX);
+        if proportional.abs() < STEEPEST {
+            // A larger error is a stall, from which nothing is to be learnt about the clocks.
+            self.learnt = (self.learnt + proportional * seconds / LEARN_S).clamp(-LEARNT_MAX, LEARNT_MAX);
+        }
         self.deviation = (proportional + self.learnt).clamp(-STEEPEST, STEEPEST);
         1.0 / (1.0 + self.deviation)
     }

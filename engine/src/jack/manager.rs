@@ -52,7 +52,7 @@ impl Connection {
     /// Opens and activates a client. No calls yet.
     pub(super) fn open(config: &JackConfig, server_name: &str, epoch: Instant) -> Result<Self, JackError> {
         let client = client::open(server_name, &config.client_name)?;
-        let server = Server::new(client.sample_rate() as u32, client.buffer_size());
+        let server = Server::new(client.sample_rate(), client.buffer_size());
         let room = config.max_calls.max(1);
         // An order to add and one to remove for every call there can be.
         let (orders, orders_in) = RingBuffer::new(2 * room);

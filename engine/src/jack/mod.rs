@@ -29,7 +29,6 @@ mod call;
 mod client;
 mod manager;
 mod process;
-pub mod rings;
 
 pub use bridge::{JackBridge, JackConfig, JackEvent, JackState};
 pub use call::{JackCall, JackCallStats, Route};

@@ -12,6 +12,7 @@ use rtrb::{Consumer, Producer};
 
 use super::client::mark_real_time_thread;
 use crate::dsp::crossing::{PortReader, PortWriter};
+use crate::realtime;
 
 /// A server that has not called us for this long hangs (stopped, swapped out, dead without notice): calls go direct.
 const SILENT_US: u64 = 60_000;
@@ -45,6 +46,12 @@ impl Server {
     /// Whether the server still holds us as its client. Once `false`, for ever.
     pub(super) fn alive(&self) -> bool {
         self.alive.load(Ordering::Acquire)
+    }
+
+    /// As if the process callback had begun at this time.
+    #[cfg(test)]
+    pub(super) fn beat(&self, now_us: u64) {
+        self.heartbeat_us.store(now_us, Ordering::Release);
     }
 
     pub(super) fn end(&self) {
@@ -105,6 +112,8 @@ pub(super) struct Processor {
     /// Removed calls, back to the manager. Has room for every call there can be.
     done: Producer<Box<CallPorts>>,
     /// Never longer than its capacity.
+    // Boxed because they come and go as boxes: unboxing on arrival would free memory in the callback.
+    #[allow(clippy::vec_box)]
     calls: Vec<Box<CallPorts>>,
 }
 
@@ -144,6 +153,7 @@ impl Processor {
 
 impl jack::ProcessHandler for Processor {
     fn process(&mut self, _: &Client, scope: &ProcessScope) -> Control {
+        realtime::mark_thread();
         let now_us = self.epoch.elapsed().as_micros() as u64;
         self.follow_orders();
         for call in &mut self.calls {
@@ -151,6 +161,7 @@ impl jack::ProcessHandler for Processor {
         }
         self.server.period.store(scope.n_frames(), Ordering::Relaxed);
         self.server.heartbeat_us.store(now_us.max(1), Ordering::Release);
+        realtime::unmark_thread();
         Control::Continue
     }
 }
