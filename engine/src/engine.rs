@@ -17,7 +17,7 @@ use crate::dtmf::{DigitTiming, QUEUE_DIGITS, QueuedDigit};
 use crate::error::EngineError;
 use crate::event::{CallId, MediaEvent};
 use crate::jack::{JackBridge, JackConfig, JackEvent, JackState};
-use crate::media_thread::{MediaThread, RunningCall};
+use crate::media_thread::{MediaThread, Retired, RunningCall};
 use crate::ports::{PortPool, ReservedPort};
 use crate::realtime::{self, Grant, Report};
 use crate::record::Recorder;
@@ -261,7 +261,10 @@ impl Engine {
     fn drop_retired(&mut self) {
         for thread in &mut self.threads {
             while let Ok(retired) = thread.retired.pop() {
-                drop(retired);
+                match retired {
+                    Retired::Call(call) => drop(call),
+                    Retired::Tap(tap) => drop(tap),
+                }
             }
         }
     }

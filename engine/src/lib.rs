@@ -57,7 +57,7 @@ pub mod realtime;
 pub mod record;
 pub mod rtp;
 pub mod stats;
-mod tap;
+pub mod tap;
 mod voice;
 
 pub use call::MediaParams;

@@ -45,7 +45,7 @@ pub fn violations() -> u64 {
 /// The system's allocator, counting what real-time threads ask of it.
 ///
 /// ```
-/// use engine::realtime::{self, GuardedAllocator};
+/// use mr_sip_engine::realtime::{self, GuardedAllocator};
 ///
 /// #[global_allocator]
 /// static ALLOCATOR: GuardedAllocator = GuardedAllocator;

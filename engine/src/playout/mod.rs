@@ -1,12 +1,80 @@
-//! From packets to an even stream of samples.
+//! From packets to an even stream of samples: reordering, an adaptive delay, concealment.
+//!
+//! Packets wait in fixed slots ([`slots`]). [`Playout::pull`] asks for the samples of a tick; what is needed is decoded,
+//! or invented where a packet is missing ([`conceal`]), and the delay is steered to what the arrivals ask for ([`delay`])
+//! by taking pitch periods out or putting them in ([`stretch`]).
+//!
+//! The playing goes by timestamps and not by sequence numbers: packets of 10 to 80 ms, packets that overlap, and pauses of
+//! the sender are all the same to it. What must hold: `play_at` is the timestamp of the first sample that has not yet been
+//! put into the line, and only grows within a stream; nothing allocates; whatever arrives, `pull` fills its slice.
+//!
+//! When the slots are empty at the time a packet should be played, it is not known whether the packet is lost or late.
+//! Then samples are invented without moving `play_at`, and counted as `ahead`: if a later packet comes, they have filled
+//! the gap; if the missing one comes, it is played, the delay has grown by them, and is shortened again unheard. So
+//! nothing that arrives within reason is thrown away.
 
+mod conceal;
+mod delay;
+mod slots;
+mod stretch;
+
+use crate::TICK_SAMPLES;
 use crate::clock::Time;
 use crate::codec::Codec;
+use crate::rtp::{extend_sequence, extend_timestamp};
 use crate::stats::Counters;
-use heapless::Deque;
+use conceal::{Concealer, HISTORY};
+use delay::DelayEstimator;
+use slots::{SLOTS, Slots, Waiting, samples};
 
-/// Longest audio payload: 80 ms of G.711.
+/// Longest audio payload: 80 ms of G.711. Sixty are the longest in use.
 pub const MAX_PAYLOAD: usize = 640;
+
+/// A packet this much faster than any before it (300 ms), or this much slower (1.5 s), is not jitter: the sender's
+/// timestamps have jumped.
+const JUMP_AHEAD: f64 = 2_400.0;
+const JUMP_BACK: f64 = 12_000.0;
+/// The next packet after a jump has a sequence number at most this much higher (RFC 3550 appendix A.1 wants one; one may
+/// be lost).
+const JUMP_CONFIRMATION: u16 = 3;
+/// A gap between packets that are both there is filled up to this length, 240 ms; a longer one is a jump of the sender.
+const MAX_GAP: i64 = 1_920;
+/// Delay is taken away when it is this much too long (15 ms: a piece that was put in does not have to come out again), and
+/// added when it is this much too short (2 ms: what is asked for has 5 ms to spare for the ticks, and clocks that drift
+/// apart use up 2.4 ms before the base follows).
+const TOO_LONG: f64 = 120.0;
+const TOO_SHORT: f64 = -16.0;
+/// Between two changes of the delay: 60 ms, so that speech is not heard to run. If there are 100 ms to gain: 20 ms.
+const CALM: usize = 480;
+const HURRY: usize = 160;
+const URGENT: f64 = 800.0;
+/// No place to cut was found for so long (300 ms): take what there is.
+const PATIENCE: usize = 2_400;
+/// Beyond this the rest is left out at once: half a second.
+const HOPELESS: f64 = 4_000.0;
+/// Cross-fade from what was invented to what is real: 5 ms.
+const MERGE: usize = 40;
+/// Invented samples are counted as such for the first second; then it is not a loss, but an outage.
+const COUNTED: i64 = 8_000;
+
+/// Played samples that are remembered, samples that wait to be played, and room to move: a packet to be played, one ahead
+/// to find a cut in, and pieces to put in.
+const LINE: usize = HISTORY + 4 * MAX_PAYLOAD;
+
+/// An audio packet with what playout needs to know of it.
+#[derive(Debug, Clone, Copy)]
+pub struct AudioPacket<'a> {
+    /// Whose it is.
+    pub ssrc: u32,
+    /// Counts packets.
+    pub sequence: u16,
+    /// Counts samples.
+    pub timestamp: u32,
+    /// How the payload is written.
+    pub codec: Codec,
+    /// One byte a sample.
+    pub payload: &'a [u8],
+}
 
 /// What became of a packet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -25,48 +93,343 @@ pub enum Inserted {
     Unusable,
 }
 
-/// The playout of one call.
-#[derive(Debug, Default)]
-pub struct Playout {
-    samples: Deque<f32, 4096>,
+#[derive(Debug, Clone, Copy)]
+struct Stream {
+    ssrc: u32,
+    /// Highest sequence number, extended.
+    sequence: i64,
+    /// Its timestamp, extended.
+    timestamp: i64,
+    /// Highest sequence number of a packet without audio (keys, comfort noise).
+    other: i64,
+    /// Sequence number that was played last.
+    played: i64,
 }
+
+#[derive(Debug, Clone, Copy)]
+enum State {
+    /// Nothing to play yet; the first packet came at this time.
+    Waiting(Option<Time>),
+    Playing,
+}
+
+/// The playout of one call.
+#[derive(Debug)]
+pub struct Playout {
+    slots: Slots,
+    delay: DelayEstimator,
+    concealer: Concealer,
+    stream: Option<Stream>,
+    suspect: Option<(u32, u16)>,
+    state: State,
+    play_at: i64,
+    ahead: i64,
+    /// `line[..read]` was heard, `line[read..end]` will be.
+    line: Box<[f32; LINE]>,
+    read: usize,
+    end: usize,
+    since_change: usize,
+    noise_floor: f32,
+}
+
+impl Default for Playout {
+    fn default() -> Self {
+        Self {
+            slots: Slots::new(),
+            delay: DelayEstimator::new(),
+            concealer: Concealer::new(),
+            stream: None,
+            suspect: None,
+            state: State::Waiting(None),
+            play_at: 0,
+            ahead: 0,
+            line: Box::new([0.0; LINE]),
+            read: HISTORY,
+            end: HISTORY,
+            since_change: 0,
+            noise_floor: MAX_NOISE_FLOOR,
+        }
+    }
+}
+
+/// The floor of the line's noise starts here and is never taken to be louder: -50 dBFS.
+const MAX_NOISE_FLOOR: f32 = 0.003_16;
+/// How fast the floor rises towards what is heard, a packet: doubles in 1.4 s.
+const NOISE_RISE: f32 = 1.01;
 
 impl Playout {
     /// Takes an audio packet.
-    pub fn insert(&mut self, _arrival: Time, packet: &AudioPacket<'_>) -> Inserted {
-        let mut decoded = [0.0; MAX_PAYLOAD];
-        let count = packet.codec.decode(packet.payload, &mut decoded);
-        for &sample in &decoded[..count] {
-            let _ = self.samples.push_back(sample);
+    pub fn insert(&mut self, arrival: Time, packet: &AudioPacket<'_>) -> Inserted {
+        if packet.payload.is_empty() || packet.payload.len() > MAX_PAYLOAD {
+            return Inserted::Unusable;
+        }
+        let Some(stream) = self.stream else {
+            self.start(arrival, packet);
+            return Inserted::Accepted;
+        };
+        let sequence = extend_sequence(stream.sequence, packet.sequence);
+        let timestamp = extend_timestamp(stream.timestamp, packet.timestamp);
+        if self.is_jump(arrival, packet, &stream, sequence, timestamp) {
+            return self.suspect(arrival, packet);
+        }
+        self.suspect = None;
+        if self.slots.has_seen(sequence) {
+            return Inserted::Duplicate;
+        }
+        self.delay.update(arrival, timestamp, packet.payload.len());
+        if let Some(stream) = self.stream.as_mut().filter(|s| sequence > s.sequence) {
+            (stream.sequence, stream.timestamp) = (sequence, timestamp);
+        }
+        if matches!(self.state, State::Playing) && timestamp + samples(packet.payload.len()) <= self.play_at {
+            return Inserted::Late;
+        }
+        self.slots.insert(sequence, timestamp, packet.codec, packet.payload);
+        if let State::Waiting(first @ None) = &mut self.state {
+            *first = Some(arrival);
         }
         Inserted::Accepted
     }
 
-    /// A packet that carries no audio took this sequence number.
-    pub fn note_other(&mut self, _ssrc: u32, _sequence: u16) {}
+    /// A packet of the stream that carries no audio took this sequence number: what is missing around it is not lost.
+    pub fn note_other(&mut self, ssrc: u32, sequence: u16) {
+        if let Some(stream) = self.stream.as_mut().filter(|s| s.ssrc == ssrc) {
+            stream.other = stream.other.max(extend_sequence(stream.sequence, sequence));
+        }
+    }
 
-    /// The far end is silent and sends only how loud its silence is, in -dBov (RFC 3389).
-    pub fn comfort_noise(&mut self, _ssrc: u32, _sequence: u16, _level: u8) {}
+    /// The far end is silent and sends only how loud its silence is, in -dBov (RFC 3389 section 3).
+    pub fn comfort_noise(&mut self, ssrc: u32, sequence: u16, level: u8) {
+        self.note_other(ssrc, sequence);
+        let rms = 10_f32.powf(-f32::from(level.min(127)) / 20.0);
+        // a comfort that is louder than any line's noise is not one
+        self.noise_floor = rms.min(MAX_NOISE_FLOOR);
+        self.concealer.set_noise(self.noise_floor);
+    }
 
-    /// Fills `out` with what is to be heard now.
-    pub fn pull(&mut self, _now: Time, out: &mut [f32], _counters: &Counters) {
-        for slot in out {
-            *slot = self.samples.pop_front().unwrap_or(0.0);
+    /// Fills `out` with what is to be heard from `now` on.
+    pub fn pull(&mut self, now: Time, out: &mut [f32], counters: &Counters) {
+        for piece in out.chunks_mut(TICK_SAMPLES) {
+            // each step adds at least one sample, or moves `play_at` to a packet that does
+            let mut steps = 0;
+            while self.pending() < piece.len() && steps < 2 * SLOTS {
+                self.step(now, counters);
+                steps += 1;
+            }
+            let count = piece.len().min(self.pending());
+            let (ready, rest) = piece.split_at_mut(count);
+            ready.copy_from_slice(&self.line[self.read..self.read + count]);
+            rest.fill(0.0);
+            self.read += count;
+            self.since_change = self.since_change.saturating_add(count);
+            self.make_room();
+        }
+    }
+
+    fn pending(&self) -> usize {
+        self.end - self.read
+    }
+
+    /// The playout delay as it is: from the arrival of the fastest packet to the hearing of its samples.
+    fn current_delay(&self, now: Time) -> f64 {
+        now.as_samples_8k() + self.pending() as f64 - self.play_at as f64 - self.delay.base()
+    }
+
+    fn start(&mut self, arrival: Time, packet: &AudioPacket<'_>) {
+        let (sequence, timestamp) = (i64::from(packet.sequence), i64::from(packet.timestamp));
+        let before = sequence - 1;
+        self.stream = Some(Stream { ssrc: packet.ssrc, sequence, timestamp, other: before, played: before });
+        self.suspect = None;
+        self.slots.clear();
+        self.delay.restart();
+        self.delay.update(arrival, timestamp, packet.payload.len());
+        self.slots.insert(sequence, timestamp, packet.codec, packet.payload);
+        self.state = State::Waiting(Some(arrival));
+        self.ahead = 0;
+    }
+
+    fn is_jump(&self, arrival: Time, packet: &AudioPacket<'_>, stream: &Stream, sequence: i64, timestamp: i64) -> bool {
+        let off = arrival.as_samples_8k() - timestamp as f64 - self.delay.base();
+        packet.ssrc != stream.ssrc
+            || (sequence - stream.sequence).unsigned_abs() > 8 * SLOTS as u64
+            || !(-JUMP_AHEAD..JUMP_BACK).contains(&off)
+    }
+
+    /// One packet may be a stray or an attack; two that go together are the stream.
+    fn suspect(&mut self, arrival: Time, packet: &AudioPacket<'_>) -> Inserted {
+        let confirmed = self.suspect.is_some_and(|(ssrc, sequence)| {
+            ssrc == packet.ssrc && (1..=JUMP_CONFIRMATION).contains(&packet.sequence.wrapping_sub(sequence))
+        });
+        if confirmed {
+            self.start(arrival, packet);
+            return Inserted::Restarted;
+        }
+        self.suspect = Some((packet.ssrc, packet.sequence));
+        Inserted::Suspicious
+    }
+
+    /// Adds samples to the line.
+    fn step(&mut self, now: Time, counters: &Counters) {
+        if let State::Waiting(first) = self.state {
+            let waited = first.map(|first| (now.as_samples_8k() - first.as_samples_8k()) + TICK_SAMPLES as f64);
+            match self.slots.first() {
+                Some(packet) if waited.is_some_and(|waited| waited >= self.delay.target()) => {
+                    self.state = State::Playing;
+                    self.play_at = packet.timestamp;
+                }
+                _ => {
+                    self.invent(TICK_SAMPLES, true, counters);
+                    return;
+                }
+            }
+        }
+        match self.slots.next(self.play_at) {
+            Some(packet) if packet.timestamp <= self.play_at => {
+                self.play(&packet);
+                self.steer(now, counters);
+            }
+            Some(packet) => self.bridge_gap(&packet, now, counters),
+            None => {
+                // what fills a pause of the sender is not counted as lost, but `ahead` all the same
+                let quiet = self.stream.is_none_or(|s| s.other > s.played);
+                self.invent(TICK_SAMPLES, quiet || self.ahead > COUNTED, counters);
+                self.ahead += samples(TICK_SAMPLES);
+            }
+        }
+        if self.delay.base().is_finite() {
+            counters.target_delay_ms.set(self.delay.target() as f32 / 8.0);
+            counters.delay_ms.set(self.current_delay(now) as f32 / 8.0);
+        }
+    }
+
+    /// There is a packet, but not the one that should be played now.
+    fn bridge_gap(&mut self, next: &Waiting, now: Time, counters: &Counters) {
+        let gap = next.timestamp - self.play_at;
+        if self.current_delay(now) - self.delay.target() < TOO_SHORT {
+            // it is more likely late than lost: wait for it, which the delay needs anyway
+            self.invent(TICK_SAMPLES, false, counters);
+            self.ahead += samples(TICK_SAMPLES);
+            return;
+        }
+        if self.ahead > 0 {
+            self.play_at += gap.min(self.ahead);
+            self.ahead = 0;
+            return;
+        }
+        if gap > MAX_GAP {
+            self.play_at = next.timestamp;
+            return;
+        }
+        let silence = self.stream.is_some_and(|s| {
+            // nothing is missing between the two by their numbers, or it was no audio
+            next.sequence == s.played + 1 || (s.played + 1..next.sequence).contains(&s.other)
+        });
+        let count = gap.min(samples(TICK_SAMPLES));
+        self.invent(usize::try_from(count).unwrap_or(TICK_SAMPLES), silence, counters);
+        self.play_at += count;
+    }
+
+    fn play(&mut self, packet: &Waiting) {
+        self.ahead = 0;
+        let skip = usize::try_from(self.play_at - packet.timestamp).unwrap_or(0);
+        let payload = self.slots.take(packet);
+        let payload = &payload[skip.min(payload.len())..];
+        let fresh = &mut self.line[self.end..];
+        let count = packet.codec.decode(payload, fresh);
+        let fresh = &mut fresh[..count];
+        if self.concealer.is_active() {
+            for (n, sample) in fresh.iter_mut().take(MERGE).enumerate() {
+                let share = (n + 1) as f32 / (MERGE + 1) as f32;
+                let invented = self.concealer.sample();
+                *sample = invented + share * (*sample - invented);
+            }
+            self.concealer.end();
+        }
+        let rms = (fresh.iter().map(|x| x * x).sum::<f32>() / count.max(1) as f32).sqrt();
+        self.noise_floor = rms.min(self.noise_floor * NOISE_RISE).clamp(0.0, MAX_NOISE_FLOOR).max(1e-6);
+        self.concealer.set_noise(self.noise_floor);
+        self.end += count;
+        self.play_at = self.play_at.max(packet.timestamp) + samples(count);
+        if let Some(stream) = &mut self.stream {
+            stream.played = packet.sequence;
+        }
+    }
+
+    /// Adds samples for which there is no packet. `quiet`: none is missed.
+    fn invent(&mut self, count: usize, quiet: bool, counters: &Counters) {
+        if !self.concealer.is_active() {
+            let mut history = [0.0; HISTORY];
+            history.copy_from_slice(&self.line[self.end - HISTORY..self.end]);
+            if quiet {
+                self.concealer.begin_quiet(&history);
+            } else {
+                self.concealer.begin(&history);
+                counters.concealments.add(1);
+            }
+        }
+        if self.stream.is_none() {
+            self.concealer.set_noise(0.0); // before the first packet the line is silent
+        }
+        let count = count.min(LINE - self.end);
+        for slot in &mut self.line[self.end..self.end + count] {
+            *slot = self.concealer.sample();
+        }
+        self.end += count;
+        if !quiet {
+            counters.concealed_samples.add(count as u64);
+        }
+    }
+
+    /// Brings the delay nearer to the one asked for, where that can be done unheard.
+    fn steer(&mut self, now: Time, counters: &Counters) {
+        let excess = self.current_delay(now) - self.delay.target();
+        if excess > HOPELESS {
+            self.play_at += excess as i64;
+            self.invent(1, false, counters); // the concealer leads over
+            return;
+        }
+        let calm = if excess > URGENT { HURRY } else { CALM };
+        let wanted = excess > TOO_LONG || excess < TOO_SHORT;
+        if !wanted || self.since_change < calm {
+            return;
+        }
+        if excess > TOO_LONG && self.pending() < stretch::WANTED {
+            // too much delay means that the next packet is here as well
+            if let Some(packet) = self.slots.next(self.play_at).filter(|p| p.timestamp <= self.play_at) {
+                self.play(&packet);
+            }
+        }
+        let reluctance = if self.since_change > PATIENCE || excess > URGENT { 0.3 } else { 1.0 };
+        let pending = &mut self.line[self.read..self.end];
+        let Some(piece) = stretch::find_piece(pending, reluctance) else { return };
+        if excess > 0.0 {
+            stretch::shrink(pending, piece);
+            self.read += piece;
+            counters.shrunk_samples.add(piece as u64);
+        } else {
+            let mut put_in = [0.0; stretch::MAX_PIECE];
+            stretch::grow(pending, piece, &mut put_in);
+            let at = self.read + piece;
+            if self.end + piece > LINE {
+                return;
+            }
+            self.line.copy_within(at..self.end, at + piece);
+            self.line[at..at + piece].copy_from_slice(&put_in[..piece]);
+            self.end += piece;
+            counters.grown_samples.add(piece as u64);
+        }
+        self.since_change = 0;
+    }
+
+    /// Forgets what was heard long ago.
+    fn make_room(&mut self) {
+        let keep_from = self.read - HISTORY;
+        if keep_from > 0 {
+            self.line.copy_within(keep_from..self.end, 0);
+            self.read = HISTORY;
+            self.end -= keep_from;
         }
     }
 }
 
-/// An audio packet with what playout needs to know of it.
-#[derive(Debug, Clone, Copy)]
-pub struct AudioPacket<'a> {
-    /// Whose it is.
-    pub ssrc: u32,
-    /// Counts packets.
-    pub sequence: u16,
-    /// Counts samples.
-    pub timestamp: u32,
-    /// How the payload is written.
-    pub codec: Codec,
-    /// One byte a sample.
-    pub payload: &'a [u8],
-}
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,170 @@
+//! How long packets must wait so that the slower ones are in time.
+//!
+//! Every packet has a *transit*: its arrival minus its timestamp, both in samples. Only differences of transits mean
+//! anything, so they are measured against the fastest packet of the last seconds, the *base*. The waiting time asked for
+//! is a high percentile of these differences, with the past forgotten exponentially.
+//!
+//! Measured on a schedule, and not by how full the buffer is, so a burst or a gap does not look like a change of delay.
+
+use crate::clock::Time;
+
+/// Share of the packets that should be in time. The others are played late: the delay gives way for them.
+const PERCENTILE: f32 = 0.97;
+/// Memory of the distribution, in samples: 2.4 s. A burst that is over has lost its say (under 3 %) after 8.5 s, so the
+/// delay is back at its base within 10 s (case 30).
+const MEMORY: f32 = 19_200.0;
+/// Width of a bin: 5 ms, the grid on which packets are used.
+const BIN: f64 = 40.0;
+/// Up to 500 ms are told apart.
+const BINS: usize = 100;
+/// What the delay is before anything is known: bin 5, so 30 ms and the grid.
+const FIRST_BIN: usize = 5;
+/// The base is the smallest transit of six windows of 2 s: long enough to contain a fast packet, short enough to follow
+/// two clocks that drift apart by 200 ppm (2.4 ms in 12 s, case 47).
+const WINDOWS: usize = 6;
+const WINDOW_SAMPLES: f64 = 16_000.0;
+
+#[derive(Debug)]
+pub(super) struct DelayEstimator {
+    minima: [f64; WINDOWS],
+    window_ends: f64,
+    /// The base that the bins are counted from.
+    reference: f64,
+    bins: [f32; BINS],
+    packets: u32,
+}
+
+impl DelayEstimator {
+    pub(super) fn new() -> Self {
+        let mut bins = [0.0; BINS];
+        bins[FIRST_BIN] = 1.0;
+        Self { minima: [f64::INFINITY; WINDOWS], window_ends: 0.0, reference: f64::INFINITY, bins, packets: 0 }
+    }
+
+    /// The stream's clock jumped: transits start anew, what is known of their spread stays.
+    pub(super) fn restart(&mut self) {
+        self.minima = [f64::INFINITY; WINDOWS];
+        self.reference = f64::INFINITY;
+    }
+
+    /// Takes a packet of so many samples into account.
+    pub(super) fn update(&mut self, arrival: Time, timestamp: i64, samples: usize) {
+        let now = arrival.as_samples_8k();
+        let transit = now - timestamp as f64;
+        if self.reference.is_infinite() {
+            self.window_ends = now + WINDOW_SAMPLES;
+            self.reference = transit;
+        }
+        if now >= self.window_ends {
+            self.minima.rotate_right(1);
+            self.minima[0] = f64::INFINITY;
+            self.window_ends = now + WINDOW_SAMPLES;
+        }
+        self.minima[0] = self.minima[0].min(transit);
+        self.follow_base();
+
+        let bin = ((transit - self.base()) / BIN).clamp(0.0, (BINS - 1) as f64) as usize;
+        self.packets = self.packets.saturating_add(1);
+        let weight = (samples as f32 / MEMORY).max(1.0 / (self.packets as f32 + 1.0)).min(0.5);
+        for share in &mut self.bins {
+            *share *= 1.0 - weight;
+        }
+        self.bins[bin] += weight;
+    }
+
+    /// The fastest transit that is remembered.
+    pub(super) fn base(&self) -> f64 {
+        self.minima.iter().copied().fold(f64::INFINITY, f64::min)
+    }
+
+    /// How long after the fastest packet's arrival a sample should be played, in samples.
+    pub(super) fn target(&self) -> f64 {
+        let mut seen = 0.0;
+        let mut bin = BINS - 1;
+        for (index, share) in self.bins.iter().enumerate() {
+            seen += share;
+            if seen >= PERCENTILE {
+                bin = index;
+                break;
+            }
+        }
+        // the bin's upper edge, and the grid
+        (bin + 2) as f64 * BIN
+    }
+
+    /// Shifts the bins by whole steps when the base has moved.
+    fn follow_base(&mut self) {
+        let steps = ((self.reference - self.base()) / BIN).trunc().clamp(-(BINS as f64), BINS as f64);
+        if steps == 0.0 {
+            return;
+        }
+        self.reference -= steps * BIN;
+        let shift = steps.abs() as usize;
+        let mut moved = [0.0; BINS];
+        for (index, share) in self.bins.iter().enumerate() {
+            let to = if steps > 0.0 { index.saturating_add(shift) } else { index.saturating_sub(shift) };
+            moved[to.min(BINS - 1)] += share;
+        }
+        self.bins = moved;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn feed(estimator: &mut DelayEstimator, packets: std::ops::Range<u32>, mut delay_ms: impl FnMut(u32) -> u32) {
+        for n in packets {
+            let arrival = Time::from_nanos(u64::from(1_000 + n * 20 + delay_ms(n)) * 1_000_000);
+            estimator.update(arrival, i64::from(n) * 160, 160);
+        }
+    }
+
+    fn target_ms(estimator: &DelayEstimator) -> f64 {
+        estimator.target() / 8.0
+    }
+
+    #[test]
+    fn a_steady_stream_needs_10_ms_and_an_uneven_one_its_spread() {
+        let mut estimator = DelayEstimator::new();
+        feed(&mut estimator, 0..200, |_| 50);
+        assert!((target_ms(&estimator) - 10.0).abs() < 0.1);
+        let mut random = fastrand::Rng::with_seed(1);
+        feed(&mut estimator, 200..1000, |_| 50 + random.u32(0..100));
+        assert!((95.0..115.0).contains(&target_ms(&estimator)), "{}", target_ms(&estimator));
+    }
+
+    #[test]
+    fn it_is_back_at_the_base_10_s_after_300_ms_of_jitter() {
+        // case 30
+        let mut estimator = DelayEstimator::new();
+        let mut random = fastrand::Rng::with_seed(2);
+        feed(&mut estimator, 0..500, |_| random.u32(0..300));
+        assert!(target_ms(&estimator) > 280.0);
+        feed(&mut estimator, 500..1000, |_| 0);
+        assert!(target_ms(&estimator) <= 15.0, "{}", target_ms(&estimator));
+    }
+
+    #[test]
+    fn a_faster_path_moves_the_base_and_what_is_known_with_it() {
+        let mut estimator = DelayEstimator::new();
+        feed(&mut estimator, 0..500, |n| 100 + n % 2 * 20);
+        let before = estimator.base();
+        feed(&mut estimator, 500..501, |_| 60);
+        assert!((before - estimator.base() - 320.0).abs() < 1.0);
+        assert!((target_ms(&estimator) - 70.0).abs() <= 5.0, "40 ms more than 30: {}", target_ms(&estimator));
+    }
+
+    #[test]
+    fn clocks_that_drift_apart_are_followed() {
+        // case 47: 200 ppm for ten minutes are 120 ms
+        for ppm in [-200.0, 200.0] {
+            let mut estimator = DelayEstimator::new();
+            for n in 0..30_000_i64 {
+                let arrival = 1e9 + n as f64 * 20e6 * (1.0 + ppm * 1e-6);
+                estimator.update(Time::from_nanos(arrival as u64), n * 160, 160);
+            }
+            assert!(target_ms(&estimator) <= 15.0);
+        }
+    }
+}
