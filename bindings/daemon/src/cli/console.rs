@@ -1,7 +1,7 @@
 //! Where a command writes, and how it looks there.
 
-use std::cell::Cell;
 use std::io::{self, IsTerminal, Write};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
@@ -163,7 +163,7 @@ fn terminal_size() -> (usize, usize) {
 #[derive(Debug)]
 pub struct Interrupts {
     signals: Option<SignalFd>,
-    asked: Cell<bool>,
+    asked: AtomicBool,
 }
 
 impl Interrupts {
@@ -175,23 +175,23 @@ impl Interrupts {
         // without it Ctrl-C ends the process, and the daemon hangs up when the grace time is over: worse, not wrong
         let flags = SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC;
         let signals = set.thread_block().and_then(|()| SignalFd::with_flags(&set, flags)).ok();
-        Self { signals, asked: Cell::new(false) }
+        Self { signals, asked: AtomicBool::new(false) }
     }
 
     /// None, for programs that ask to stop otherwise; see [`Self::raise`].
     pub fn none() -> Self {
-        Self { signals: None, asked: Cell::new(false) }
+        Self { signals: None, asked: AtomicBool::new(false) }
     }
 
     /// As if the user had asked.
     pub fn raise(&self) {
-        self.asked.set(true);
+        self.asked.store(true, Ordering::Relaxed);
     }
 
     /// Whether the user has asked to stop since this was asked last.
     pub(super) fn take(&self) -> bool {
         let signalled = self.signals.as_ref().is_some_and(|signals| matches!(signals.read_signal(), Ok(Some(_))));
-        self.asked.take() || signalled
+        self.asked.swap(false, Ordering::Relaxed) || signalled
     }
 }
 

@@ -21,6 +21,8 @@ const REDRAW: Duration = Duration::from_millis(100);
 const TICK: Duration = Duration::from_secs(1);
 /// Calls that are over stay in the table for this long.
 const LINGER: Duration = Duration::from_secs(5);
+/// What was told before Ctrl-C may take this long to be shown.
+const LAST_WORDS: Duration = Duration::from_millis(500);
 /// Of the last events, as many are shown as have room, and no more than this.
 const LOG_LINES: usize = 200;
 
@@ -37,31 +39,41 @@ pub(super) fn run(socket: &Path, console: &mut Console<'_>, interrupts: &Interru
         board.calls.insert(call.call, Row::new(call));
     }
     let mut drawn = Drawn::default();
-    let mut next_draw = Instant::now();
-    let mut dirty = true;
-    while !interrupts.take() {
-        match client.next_message(Instant::now() + REDRAW)? {
+    // None: go on; else what was told before the user stopped is shown still, but not for ever
+    let mut stop: Option<Instant> = None;
+    loop {
+        if stop.is_none() && interrupts.take() {
+            stop = Some(Instant::now() + LAST_WORDS);
+        }
+        let now = Instant::now();
+        let message = match stop {
+            None => client.next_message(now + REDRAW)?,
+            Some(until) if now < until => client.next_message(now)?,
+            Some(_) => None,
+        };
+        match &message {
             Some(Message::Event(told)) if json => {
                 let text = notification_message(&told.event, told.time_ms).map_err(std::io::Error::other)?;
                 console.line(&String::from_utf8_lossy(&text))?;
             }
             Some(Message::Event(told)) => {
                 let line = board.take(&mut client, &told.event, console.out_look())?;
-                dirty = true;
+                drawn.dirty = true;
                 if let (Some(line), None) = (line, table) {
                     console.line(&line)?;
                 }
             }
             Some(_) | None => {}
         }
-        if let (Some(size), true) = (table, Instant::now() >= next_draw) {
-            next_draw = Instant::now() + if dirty { REDRAW } else { TICK };
-            dirty = false;
+        let over = stop.is_some() && message.is_none();
+        if let (Some(size), true) = (table, over || drawn.is_due()) {
             board.forget_ended();
             console.print(&drawn.frame(&board.lines(size, console.out_look())))?;
         }
+        if over {
+            return Ok(Exit::Ok);
+        }
     }
-    Ok(Exit::Ok)
 }
 
 /// The calls and what happened last.
@@ -154,6 +166,8 @@ impl Board {
         let live = self.calls.values().filter(|row| row.ended.is_none()).count();
         let mut lines = vec![look.paint("1", &fit(&format!("{live} calls  (Ctrl-C ends the view)"), columns))];
         let most = rows.saturating_sub(4).max(1);
+        // on narrow terminals the caption matters more
+        let who = (columns / 3).clamp(8, 28);
         for row in self.calls.values().take(most) {
             let way = if row.call.direction == Direction::In { "◀" } else { "▶" };
             let state = match (row.call.state, row.call.cause) {
@@ -161,10 +175,10 @@ impl Board {
                 (state, _) => state.as_str(),
             };
             let head = format!(
-                "{:<5} {:<13} {way} {:<28} {:>7}  ",
+                "{:<5} {:<13} {way} {:<who$} {:>7}  ",
                 row.call.call.to_string(),
                 state,
-                fit(&describe::far_end(&row.call), 28),
+                fit(&describe::far_end(&row.call), who),
                 describe::clock(row.duration_ms())
             );
             let head = fit(&head, columns);
@@ -191,9 +205,16 @@ impl Board {
 #[derive(Debug, Default)]
 struct Drawn {
     lines: usize,
+    at: Option<Instant>,
+    /// Something has changed since.
+    dirty: bool,
 }
 
 impl Drawn {
+    fn is_due(&self) -> bool {
+        self.at.is_none_or(|at| at.elapsed() >= if self.dirty { REDRAW } else { TICK })
+    }
+
     /// What to write so that `lines` stand where the last ones did.
     fn frame(&mut self, lines: &[String]) -> String {
         let mut frame = String::new();
@@ -205,7 +226,7 @@ impl Drawn {
         }
         // what was below, if there was more
         frame.push_str("\x1b[J");
-        self.lines = lines.len();
+        *self = Self { lines: lines.len(), at: Some(Instant::now()), dirty: false };
         frame
     }
 }
