@@ -480,22 +480,19 @@ async def talk(daemon: FakeDaemon, sentences: list[str]) -> None:
 
 
 async def _talk_on(daemon: FakeDaemon, call: FakeCall, sentences: list[str]) -> None:
-    for sentence in sentences:
+    for number, sentence in enumerate(sentences, 1):
         answers = len(call.responses)
         daemon.say(call, sentence)
-
-        def heard_enough() -> bool:
-            if len(call.responses) == answers:
-                return False
-            answer = call.responses[-1]
-            return answer.finished or (sentence is not sentences[-1] and answer.played_ms >= 600)
-
-        while call.state == "answered" and not heard_enough():
+        while call.state == "answered" and not _heard_enough(call.responses[answers:], number == len(sentences)):
             await asyncio.sleep(0.1)
     print(
         json.dumps({"call": call.name, "heard_ms": [round(answer.played_ms) for answer in call.responses]}), flush=True
     )
     daemon.end(call, "remote_hangup")
+
+
+def _heard_enough(answers: list[FakeResponse], last: bool) -> bool:
+    return any(answer.finished or (not last and answer.played_ms >= 600) for answer in answers)
 
 
 def main() -> None:
