@@ -83,6 +83,14 @@ impl Dialog {
         self.request_numbered(Method::Ack, cseq)
     }
 
+    /// Host and port that its requests go to first: the nearest proxy that wanted to stay, else the far end (section 8.1.2;
+    /// a strict router comes first too, only by way of the Request-URI).
+    pub(crate) fn next_hop(&self) -> Option<(String, u16)> {
+        let uri = self.routes.first().map_or(&self.target, |route| &route.uri);
+        let host = uri.params.get("maddr").filter(|m| !m.is_empty()).unwrap_or(&uri.host);
+        (uri.is_sip() && !host.is_empty()).then(|| (host.trim_matches(['[', ']']).to_owned(), uri.port_or_default()))
+    }
+
     fn request_numbered(&self, method: Method, cseq: u32) -> Request {
         let loose = self.routes.first().is_none_or(|r| r.uri.params.has("lr"));
         let mut request = Request::new(method.clone(), self.target.clone());
@@ -106,17 +114,5 @@ impl Dialog {
 }
 
 fn contact_of(headers: &crate::message::Headers) -> Option<Uri> {
-    headers.list("Contact").find_map(NameAddr::read).map(|c| c.uri).filter(Uri::is_sip)
-}
-
-/// Where a request goes first: its topmost Route, else its Request-URI (section 8.1.2).
-pub(crate) fn next_hop(request: &Request) -> Option<(String, u16)> {
-    let route = request.headers.list("Route").next().and_then(NameAddr::read).map(|r| r.uri);
-    // a strict router's own address has moved into the Request-URI
-    let uri = match &route {
-        Some(uri) if uri.params.has("lr") => uri,
-        _ => &request.uri,
-    };
-    let host = uri.params.get("maddr").filter(|m| !m.is_empty()).unwrap_or(&uri.host);
-    (uri.is_sip() && !host.is_empty()).then(|| (host.trim_matches(['[', ']']).to_owned(), uri.port_or_default()))
+    headers.list("Contact").filter_map(NameAddr::read).map(|c| c.uri).find(Uri::is_sip)
 }

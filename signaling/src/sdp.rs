@@ -410,3 +410,6 @@ fn address(session: &Session, media: &Media) -> Result<IpAddr, SdpError> {
         .map_err(|_| SdpError::NoAddress)?;
     if ip.is_multicast() { Err(SdpError::NoAddress) } else { Ok(ip) }
 }
+
+#[cfg(test)]
+mod tests;

@@ -187,7 +187,7 @@ impl UserAgent {
         let mut dialog = Dialog::of_caller(&client.request, response, meta);
         let ack = dialog.ack(meta.cseq);
         let owner = Owner::Ack { invite: key.clone(), tag };
-        self.send_routed(now, ack, owner, account);
+        self.send_routed(now, &dialog, ack, owner, account);
 
         let call = self.calls.get_mut(&id);
         if let Some(call) = call
@@ -202,7 +202,7 @@ impl UserAgent {
             return self.refresh_call(id);
         }
         let bye = dialog.request(Method::Bye);
-        self.send_routed(now, bye, Owner::Nobody, account);
+        self.send_routed(now, &dialog, bye, Owner::Nobody, account);
         if matches!(self.calls.get(&id).map(|c| &c.state), Some(State::Cancelling { .. })) {
             self.remove_call(id);
         }
@@ -279,10 +279,11 @@ impl UserAgent {
     pub(super) fn hang_up_dialog(&mut self, now: Instant, id: CallId) {
         let Some(call) = self.calls.get_mut(&id) else { return };
         let account = call.account;
-        let bye = call.dialog.as_mut().map(|d| d.request(Method::Bye));
+        let dialog = call.dialog.take();
         self.remove_call(id);
-        if let Some(bye) = bye {
-            self.send_routed(now, bye, Owner::Nobody, account);
+        if let Some(mut dialog) = dialog {
+            let bye = dialog.request(Method::Bye);
+            self.send_routed(now, &dialog, bye, Owner::Nobody, account);
         }
     }
 

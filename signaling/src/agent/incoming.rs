@@ -156,7 +156,7 @@ impl UserAgent {
     pub(super) fn find_dialog(&self, meta: &Meta) -> Option<CallId> {
         let id = *self.dialogs.get(&(meta.call_id.clone(), meta.to_tag().to_owned()))?;
         let dialog = self.calls.get(&id)?.dialog.as_ref()?;
-        (dialog.remote_tag() == meta.from_tag()).then_some(id)
+        (dialog.remote_tag() == meta.caller_tag()).then_some(id)
     }
 
     fn on_ack(&mut self, now: Instant, request: &Request, meta: &Meta) {
@@ -316,12 +316,12 @@ fn server_key(request: &Request, meta: &Meta, method: &Method) -> ServerKey {
     ServerKey(if via.has_cookie() {
         format!("{}|{}|{port}|{method}", via.branch(), via.host)
     } else {
-        let (from, call_id, cseq) = (meta.from_tag(), &meta.call_id, meta.cseq);
+        let (from, call_id, cseq) = (meta.caller_tag(), &meta.call_id, meta.cseq);
         format!("{}|{port}|{}|{from}|{call_id}|{cseq}|{method}|{}", via.host, via.branch(), request.uri)
     })
 }
 
 /// Section 8.2.2.2: the same request, whatever way it came.
 fn merge_key(meta: &Meta) -> String {
-    format!("{}|{}|{}|{}", meta.from_tag(), meta.call_id, meta.cseq, meta.method)
+    format!("{}|{}|{}|{}", meta.caller_tag(), meta.call_id, meta.cseq, meta.method)
 }

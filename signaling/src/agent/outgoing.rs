@@ -8,7 +8,7 @@ use super::{TimerKey, UserAgent, config::Transmit, limits, names::Known};
 use crate::{
     auth::{self, Challenge},
     call::{ClientKey, State},
-    dialog::next_hop,
+    dialog::Dialog,
     event::CallId,
     message::{MAGIC_COOKIE, Meta, Method, NameAddr, Request, Response, Uri, Via},
     transaction::{ClientState, ClientTransaction, OnTimeout},
@@ -94,8 +94,15 @@ impl UserAgent {
     }
 
     /// Sends an in-dialog request along its route. One that has no route is given up.
-    pub(super) fn send_routed(&mut self, now: Instant, request: Request, owner: Owner, account: Option<usize>) {
-        match next_hop(&request) {
+    pub(super) fn send_routed(
+        &mut self,
+        now: Instant,
+        dialog: &Dialog,
+        request: Request,
+        owner: Owner,
+        account: Option<usize>,
+    ) {
+        match dialog.next_hop() {
             Some((host, port)) => {
                 self.send(now, Outgoing { request, owner, account, hop: Hop { host, port }, tries: 0 });
             }

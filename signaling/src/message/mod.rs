@@ -61,7 +61,8 @@ pub(crate) struct Meta {
 }
 
 impl Meta {
-    pub(crate) fn from_tag(&self) -> &str {
+    /// The From tag.
+    pub(crate) fn caller_tag(&self) -> &str {
         self.from.params.get("tag").unwrap_or("")
     }
 

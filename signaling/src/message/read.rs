@@ -169,39 +169,55 @@ fn read_start_line(line: &str) -> Result<StartLine, Problem> {
     Ok(StartLine::Request(Method::of(method), uri))
 }
 
-/// Unfolds and reads header lines. On a problem, what was read before it is returned with it.
+/// Unfolds and reads header lines.
+///
+/// What is too long or too much is left out, but the reading goes on: whoever sent it is told, and for that the headers are
+/// needed that every answer repeats.
 fn read_headers(lines: Lines<'_>) -> (Headers, Option<Problem>) {
     let mut headers = Headers::default();
     let mut problem = None;
     let mut unfolded: Vec<u8> = Vec::new();
-    let mut take = |line: &mut Vec<u8>, headers: &mut Headers| {
-        if line.is_empty() {
-            return;
-        }
-        // bytes that are not UTF-8 can only stand in names for people to read: they may be replaced
-        let text = String::from_utf8_lossy(line);
-        match text.split_once(':') {
-            Some((name, value)) if is_token(name.trim_end()) => {
-                headers.push(full_name(name.trim_end()), value.trim());
-            }
-            _ => problem = problem.or(Some(Problem::Bad("a header line without a name"))),
-        }
-        line.clear();
-    };
     for line in lines {
         if line.first().is_some_and(|b| *b == b' ' || *b == b'\t') {
-            unfolded.push(b' ');
-            unfolded.extend_from_slice(line.trim_ascii());
+            // one byte beyond the limit is enough to be over it
+            let room = (MAX_HEADER + 1).saturating_sub(unfolded.len());
+            unfolded.extend(b" ".iter().chain(line.trim_ascii()).take(room));
         } else {
-            take(&mut unfolded, &mut headers);
-            unfolded.extend_from_slice(line);
-        }
-        if unfolded.len() > MAX_HEADER || headers.len() >= MAX_HEADERS {
-            return (headers, Some(Problem::TooLarge));
+            read_header(&unfolded, &mut headers, &mut problem);
+            unfolded.clear();
+            unfolded.extend(line.iter().take(MAX_HEADER + 1));
         }
     }
-    take(&mut unfolded, &mut headers);
+    read_header(&unfolded, &mut headers, &mut problem);
     (headers, problem)
+}
+
+/// Reads one header, unfolded.
+fn read_header(line: &[u8], headers: &mut Headers, problem: &mut Option<Problem>) {
+    if line.is_empty() {
+        return;
+    }
+    if line.len() > MAX_HEADER {
+        *problem = Some(Problem::TooLarge);
+        return;
+    }
+    // bytes that are not UTF-8 can only stand in names for people to read: they may be replaced
+    let text = String::from_utf8_lossy(line);
+    let named = text.split_once(':').map(|(name, value)| (name.trim_end(), value.trim()));
+    let Some((name, value)) = named.filter(|(name, _)| is_token(name)) else {
+        *problem = problem.or(Some(Problem::Bad("a header line without a name")));
+        return;
+    };
+    let name = full_name(name);
+    if headers.len() < MAX_HEADERS {
+        headers.push(name, value);
+        return;
+    }
+    *problem = Some(Problem::TooLarge);
+    let repeated = ["Via", "From", "To", "Call-ID", "CSeq"];
+    if repeated.iter().any(|n| n.eq_ignore_ascii_case(name)) && headers.get(name).is_none() {
+        headers.push(name, value);
+    }
 }
 
 /// The body by Content-Length: cut if the datagram is longer (section 18.3), refused if it is shorter (case 4).

@@ -26,7 +26,7 @@ fn a_request_is_read() {
     assert_eq!(request.method, Method::Invite);
     assert_eq!(request.uri.to_string(), "sip:bob@example.com");
     assert_eq!(request.body, b"body");
-    assert_eq!((meta.call_id.as_str(), meta.cseq, meta.from_tag(), meta.to_tag()), ("x1", 7, "1", ""));
+    assert_eq!((meta.call_id.as_str(), meta.cseq, meta.caller_tag(), meta.to_tag()), ("x1", 7, "1", ""));
     assert_eq!(
         (meta.via.host.as_str(), meta.via.port, meta.via.branch()),
         ("pc.example.com", Some(5062), "z9hG4bKabc")
@@ -52,7 +52,7 @@ fn what_rsip_rejects_is_read() {
     assert_eq!(meta.via.to_string(), "SIP/2.0/UDP [2001:db8::9]:5099;branch=z9hG4bK1");
     assert_eq!(request.headers.list("Via").count(), 2);
     assert_eq!(meta.from.display.as_deref(), Some("A \"quoted\" <name>"));
-    assert_eq!((meta.from.uri.scheme.as_str(), meta.from_tag()), ("tel", "9"));
+    assert_eq!((meta.from.uri.scheme.as_str(), meta.caller_tag()), ("tel", "9"));
     assert_eq!((meta.to_tag(), meta.cseq), ("88", 9));
     assert_eq!(request.headers.list("contact").count(), 2);
     assert_eq!(request.body, b"ab");

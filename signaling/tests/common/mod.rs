@@ -4,6 +4,8 @@
 //! run the same.
 #![allow(dead_code, unreachable_pub, reason = "each test binary uses its own part of the harness")]
 
+pub mod peer;
+
 use std::{
     collections::BTreeMap,
     net::{IpAddr, Ipv4Addr, SocketAddr},

@@ -1,0 +1,283 @@
+//! Bytes that nobody should send, at a user agent with calls up: never a panic, never a stall, never a call harmed.
+
+mod common;
+
+use std::{
+    path::Path,
+    time::{Duration, Instant},
+};
+
+use common::{
+    Link, MINUTE, Net, dial,
+    peer::{Asking, INVITE, peer, response},
+    sdp,
+};
+use mr_sip_signaling::Event;
+use proptest::{collection::vec, prelude::*, sample::Index};
+
+/// No datagram may take longer, even in a slow build on a busy machine. One takes microseconds.
+const LONGEST: Duration = Duration::from_secs(2);
+
+/// What a far end might say, as a start for what it might say wrongly.
+fn good_messages() -> Vec<Vec<u8>> {
+    let offer = sdp(7000);
+    let mut all: Vec<_> =
+        ["INVITE", "ACK", "BYE", "CANCEL", "OPTIONS", "REGISTER", "INFO", "UPDATE", "MESSAGE", "REFER", "FROB"]
+            .into_iter()
+            .map(|method| Asking { method, body: &offer, ..INVITE }.bytes())
+            .collect();
+    let mut net = Net::of(1, Link::GOOD, 1);
+    net.agents[0].dial(net.now, dial("sip:peer@10.0.0.50")).unwrap();
+    net.soon();
+    let invite = net.to_peer("INVITE");
+    for status in ["100 Trying", "183 Progress", "200 OK", "401 Unauthorized", "486 Busy Here", "302 Moved"] {
+        all.push(response(&invite, status, "x", "Contact: <sip:far@10.0.0.50>\r\n", &offer));
+    }
+    all.extend(corpus().into_iter().map(|(_, bytes)| bytes));
+    all
+}
+
+/// `tests/corpus`: one message a file, line ends as they are in the file.
+fn corpus() -> Vec<(String, Vec<u8>)> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/corpus");
+    let mut files: Vec<_> = std::fs::read_dir(folder)
+        .expect("the corpus")
+        .map(|entry| entry.expect("a file").path())
+        .filter(|path| path.extension().is_some_and(|e| e == "sip"))
+        .map(|path| (path.file_stem().unwrap().to_string_lossy().into_owned(), std::fs::read(&path).unwrap()))
+        .collect();
+    files.sort();
+    files
+}
+
+/// Two agents with a call up between them; the first also has one of its own ringing at the peer.
+fn busy() -> Net {
+    let mut net = Net::of(2, Link::GOOD, 3);
+    net.call_up();
+    net.agents[0].dial(net.now, dial("sip:peer@10.0.0.50")).unwrap();
+    net.soon();
+    net
+}
+
+fn survives(net: &mut Net, bytes: &[u8]) {
+    let begin = Instant::now();
+    net.peer_says(bytes);
+    assert!(begin.elapsed() < LONGEST, "{} bytes took {:?}", bytes.len(), begin.elapsed());
+}
+
+/// The call between the agents still works: it ends on both sides when one side ends it.
+fn unharmed(net: &mut Net) {
+    assert!(!net.events[1].iter().any(|e| matches!(e, Event::Ended { .. })), "{:?}", net.events[1]);
+    let call = mr_sip_signaling::CallId(1);
+    net.agents[0].hangup(net.now, call).expect("the call is up");
+    net.wait(1, MINUTE, |e| matches!(e, Event::Ended { .. }).then_some(()));
+}
+
+#[derive(Debug, Clone)]
+enum Damage {
+    Cut(Index),
+    Flip(Index, u8),
+    Insert(Index, Vec<u8>),
+    Repeat(Index, Index),
+    DropLine(Index),
+    DoubleLine(Index),
+    SwapLines(Index, Index),
+}
+
+fn damage() -> impl Strategy<Value = Damage> {
+    let special = prop_oneof![
+        Just(b"\r\n".to_vec()),
+        Just(b"\r\n\r\n".to_vec()),
+        Just(b"\0".to_vec()),
+        Just(b"\xff\xfe".to_vec()),
+        Just(b"\"".to_vec()),
+        Just(b"<".to_vec()),
+        Just(b">;,=:@".to_vec()),
+        Just(b"99999999999999999999".to_vec()),
+        Just(b"-1".to_vec()),
+        Just("\u{1F4DE}".as_bytes().to_vec()),
+        vec(any::<u8>(), 1..20),
+    ];
+    prop_oneof![
+        any::<Index>().prop_map(Damage::Cut),
+        (any::<Index>(), any::<u8>()).prop_map(|(i, b)| Damage::Flip(i, b)),
+        (any::<Index>(), special).prop_map(|(i, b)| Damage::Insert(i, b)),
+        (any::<Index>(), any::<Index>()).prop_map(|(a, b)| Damage::Repeat(a, b)),
+        any::<Index>().prop_map(Damage::DropLine),
+        any::<Index>().prop_map(Damage::DoubleLine),
+        (any::<Index>(), any::<Index>()).prop_map(|(a, b)| Damage::SwapLines(a, b)),
+    ]
+}
+
+fn apply(mut bytes: Vec<u8>, damage: &Damage) -> Vec<u8> {
+    if bytes.is_empty() {
+        return bytes;
+    }
+    let mut lines: Vec<Vec<u8>> = bytes.split_inclusive(|b| *b == b'\n').map(<[u8]>::to_vec).collect();
+    match damage {
+        Damage::Cut(i) => bytes.truncate(i.index(bytes.len())),
+        Damage::Flip(i, b) => {
+            let i = i.index(bytes.len());
+            bytes[i] = *b;
+        }
+        Damage::Insert(i, what) => {
+            let i = i.index(bytes.len());
+            bytes.splice(i..i, what.iter().copied());
+        }
+        Damage::Repeat(a, b) => {
+            let (a, b) = (a.index(bytes.len()), b.index(bytes.len()));
+            let part = bytes[a.min(b)..a.max(b)].to_vec();
+            bytes.splice(a..a, part);
+        }
+        Damage::DropLine(i) => {
+            lines.remove(i.index(lines.len()));
+            bytes = lines.concat();
+        }
+        Damage::DoubleLine(i) => {
+            let i = i.index(lines.len());
+            lines.insert(i, lines[i].clone());
+            bytes = lines.concat();
+        }
+        Damage::SwapLines(a, b) => {
+            let (a, b) = (a.index(lines.len()), b.index(lines.len()));
+            lines.swap(a, b);
+            bytes = lines.concat();
+        }
+    }
+    bytes
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 64, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn case_2_random_bytes_are_dropped(datagrams in vec(vec(any::<u8>(), 0..300), 1..40)) {
+        let mut net = busy();
+        for bytes in &datagrams {
+            survives(&mut net, bytes);
+        }
+        unharmed(&mut net);
+    }
+
+    #[test]
+    fn case_2_damaged_messages_do_no_harm(
+        hits in vec((any::<Index>(), vec(damage(), 1..5)), 1..60),
+        waits in vec(0_u64..3000, 1..60),
+    ) {
+        let good = good_messages();
+        let mut net = busy();
+        for (i, (which, damages)) in hits.iter().enumerate() {
+            let mut bytes = good[which.index(good.len())].clone();
+            for damage in damages {
+                bytes = apply(bytes, damage);
+            }
+            survives(&mut net, &bytes);
+            if i % 7 == 0 {
+                net.run(Duration::from_millis(waits[i % waits.len()]));
+            }
+        }
+        unharmed(&mut net);
+        // whatever calls came of it end by themselves
+        net.agents[1].shutdown(net.now);
+        let now = net.now;
+        net.agents[0].shutdown(now);
+        net.run(MINUTE * 3);
+        prop_assert!(net.agents.iter().all(|a| a.is_idle()));
+    }
+
+    #[test]
+    fn descriptions_of_any_kind_are_read_or_refused(
+        base in Just(sdp(7000)),
+        damages in vec(damage(), 0..8),
+    ) {
+        let mut bytes = base.into_bytes();
+        for damage in &damages {
+            bytes = apply(bytes, damage);
+        }
+        let text = String::from_utf8_lossy(&bytes);
+        let local = mr_sip_signaling::sdp::LocalMedia::new("10.0.0.1:4000".parse().unwrap());
+        if let Ok((answer, plan)) = mr_sip_signaling::sdp::answer(&text, &local) {
+            prop_assert!(mr_sip_signaling::sdp::accept(&answer, &local).is_ok() || !answer.starts_with("v=0\r\n") || answer.contains(" 0 RTP"));
+            prop_assert!((10..=60).contains(&plan.ptime_ms));
+        }
+        let _ = mr_sip_signaling::sdp::accept(&text, &local);
+    }
+}
+
+#[test]
+fn case_3_huge_messages_are_refused_within_bounds() {
+    let mut net = busy();
+    let base = String::from_utf8(Asking { call_id: "big", branch: "big", ..INVITE }.bytes()).unwrap();
+    let long = base.replace("Max-Forwards: 70", &format!("Subject: {}", "x".repeat(64_000)));
+    let many = base.replace("Max-Forwards: 70\r\n", &"A: b\r\n".repeat(10_000));
+    let folded = base.replace("Max-Forwards: 70\r\n", &format!("A: b\r\n{}", " c\r\n".repeat(15_000)));
+    let commas = base.replace("Max-Forwards: 70", &format!("Via: {}", ",".repeat(8_000)));
+    let quotes = base.replace("Max-Forwards: 70", &format!("Contact: {}", "\"<".repeat(4_000)));
+    net.outside.clear();
+    for text in [&long, &many, &folded] {
+        survives(&mut net, text.as_bytes());
+        net.soon();
+        assert_eq!(net.take_kinds_to_peer(), ["513 INVITE"]);
+    }
+    for text in [&commas, &quotes] {
+        survives(&mut net, text.as_bytes());
+    }
+    let number = base.replace("CSeq: 1 INVITE", "CSeq: 99999999999999999999 INVITE");
+    survives(&mut net, number.as_bytes());
+    net.soon();
+    assert_eq!(net.outside.last().unwrap().text.split(' ').nth(1), Some("400"));
+    unharmed(&mut net);
+}
+
+#[test]
+fn case_4_lying_lengths_are_refused() {
+    let mut net = busy();
+    let base = String::from_utf8(Asking { call_id: "l", branch: "l", ..INVITE }.bytes()).unwrap();
+    net.outside.clear();
+    for length in ["-1", "1", "65536", "18446744073709551616", "0x0", "+0", "0 0", ""] {
+        survives(&mut net, base.replace("Content-Length: 0", &format!("Content-Length: {length}")).as_bytes());
+        net.soon();
+        assert_eq!(net.take_kinds_to_peer(), ["400 INVITE"], "{length:?}");
+    }
+    unharmed(&mut net);
+}
+
+#[test]
+fn case_17_a_flood_of_strangers_leaves_nothing_behind() {
+    let mut net = busy();
+    let before = format!("{:?}", net.agents[0]).len();
+    for i in 0..2_000 {
+        let method = ["OPTIONS", "REGISTER", "SUBSCRIBE", "BYE", "MESSAGE", "NOTIFY", "CANCEL"][i % 7];
+        let (branch, call_id) = (format!("f{i}"), format!("flood-{i}"));
+        net.agents[0].handle_datagram(
+            net.now,
+            peer(),
+            &Asking { method, branch: &branch, call_id: &call_id, ..INVITE }.bytes(),
+        );
+        while net.agents[0].poll_transmit().is_some() {}
+    }
+    let after = format!("{:?}", net.agents[0]).len();
+    assert!(after < before + 200, "it has grown from {before} to {after} characters");
+    unharmed(&mut net);
+}
+
+/// The first line of each corpus file's verdict in `tests/corpus/verdicts.txt`: name, and what the agent answers.
+#[test]
+fn case_1_odd_messages_have_their_verdicts() {
+    let verdicts = include_str!("corpus/verdicts.txt");
+    let mut expected: Vec<_> =
+        verdicts.lines().filter(|l| !l.starts_with('#')).filter_map(|l| l.split_once(": ")).collect();
+    expected.sort_unstable();
+    let found: Vec<_> = corpus()
+        .into_iter()
+        .map(|(name, bytes)| {
+            let mut net = Net::of(1, Link::GOOD, 1);
+            net.peer_says(&bytes);
+            net.soon();
+            let kinds: Vec<_> = net.outside.iter().map(|s| s.kind()).collect();
+            (name, if kinds.is_empty() { "nothing".to_owned() } else { kinds.join(", ") })
+        })
+        .collect();
+    let found: Vec<_> = found.iter().map(|(n, v)| (n.as_str(), v.as_str())).collect();
+    assert_eq!(found, expected);
+}
