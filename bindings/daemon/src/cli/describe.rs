@@ -39,6 +39,8 @@ pub(super) fn event(event: &Event) -> Shown {
             Shown::Line(STATE, format!("──▶ {name}{} calls {}", clean(from), clean(to)))
         }
         Event::CallState { state, direction, from, to, status, cause, reason, .. } => {
+            // a good one says nothing about an end
+            let status = status.filter(|status| *status >= 300 || *state != CallState::Ended);
             let status = status.map_or_else(String::new, |status| format!(" {status}"));
             match (state, direction) {
                 (CallState::Dialing, _) => Shown::Line(STATE, format!("◀── calling {}", clean(to))),

@@ -6,7 +6,7 @@ use control::ControlError;
 use control::types::{ApiError, ErrorCode};
 use serde_json::json;
 
-use super::console::Console;
+use super::console::{Console, clean};
 use crate::exit::Exit;
 
 #[derive(Debug)]
@@ -28,7 +28,7 @@ impl Failure {
             return self.exit;
         }
         // when even that can't be written, the exit code is all there is
-        let _ = console.note(&format!("mr-sip: {}", self.text));
+        let _ = console.note(&format!("mr-sip: {}", clean(&self.text)));
         if console.json() {
             let _ = console.json_line(&json!({"error": {"code": self.code, "message": self.text}}));
         }
