@@ -180,14 +180,23 @@ pub fn check(path: &Path) -> Result<Header, AsrError> {
         && (1..=1500).contains(&header.audio_context)
         && (32..=4096).contains(&header.audio_width)
         && header.audio_width == header.text_width
+        && header.audio_width.is_multiple_of(32)
         && (1..=64).contains(&header.audio_heads)
         && (1..=64).contains(&header.audio_layers)
         && (32..=4096).contains(&header.text_context)
         && (1..=64).contains(&header.text_heads)
         && (1..=64).contains(&header.text_layers)
+        && header.audio_width.is_multiple_of(header.audio_heads)
+        && header.text_width.is_multiple_of(header.text_heads)
         && matches!(header.mels, 80 | 128);
     if !sane {
         return Err(bad(format!("its header makes no sense ({header:?}); download it again")));
+    }
+    // the convolutions of such a file are f32 too, on which ggml's CPU code aborts the whole process
+    if header.file_type == 0 {
+        return Err(bad(
+            "its weights are f32, which whisper.cpp can't compute on a CPU; give one of f16 or q8_0".into()
+        ));
     }
     let least = header.least_bytes();
     if size < least {

@@ -76,7 +76,8 @@ impl WhisperModel {
     pub fn load(path: &Path, language: &str) -> Result<Self, AsrError> {
         route_logging();
         let header = model::check(path)?;
-        if language != "auto" && whisper_rs::get_lang_id(&language.replace('\0', "")).is_none() {
+        // whisper-rs panics at a zero byte
+        if language != "auto" && (language.contains('\0') || whisper_rs::get_lang_id(language).is_none()) {
             return Err(AsrError::Config(format!(
                 "\"{language}\" is no language that Whisper knows; give a code such as en, de, fr, or auto"
             )));

@@ -111,6 +111,18 @@ fn a_header_that_makes_no_sense_is_refused() {
     }
 }
 
+/// whisper.cpp would abort the process at the first utterance.
+#[test]
+fn a_model_of_f32_weights_is_refused() {
+    let folder = TempDir::new().unwrap();
+    let path = model_file(folder.path(), "wide.bin", 4 * WHOLE);
+    let mut bytes = fs::read(&path).unwrap();
+    bytes[44..48].fill(0);
+    fs::write(&path, bytes).unwrap();
+    let error = model::check(&path).unwrap_err().to_string();
+    assert!(error.contains("f32"), "{error}");
+}
+
 /// A web server of Python's, on a port of the system's choice.
 struct Server {
     child: Child,
