@@ -1,36 +1,38 @@
 #!/usr/bin/env bash
 # Loads the plugin in a real MindRoot and makes a call through it.
 #
-#   try_in_mindroot.sh [--daemon MR_SIP] [--destination URI] [--expect TEXT]... [--port N] [--keep]
+#   try_in_mindroot.sh [--daemon MR_SIP] [--port N] [--keep]
 #
 # Without --daemon a stand-in for `mr-sip serve` is used: no telephone, but the real protocol. With --daemon MR_SIP, the
-# program `mr-sip` itself; --destination then names something that answers, speaks and hangs up, and --expect what it says.
-# Needs python3 (3.10 or newer) with venv, and PyPI: about 250 MB in a temporary folder, a minute or two. Leaves nothing
-# behind (--keep: leaves the folder). MINDROOT_VENV=DIR uses, or makes, a virtual environment that stays.
-# Ends with status 0 where everything held.
+# program `mr-sip` itself calls a baresip that answers, says numbers, interrupts the agent and hangs up (Debian packages
+# baresip-core and espeak-ng); WHISPER_MODEL may name another model than the daemon's own.
+# Needs python3 (3.10 or newer) with venv, and PyPI: about 250 MB in a temporary folder, a minute or two; ports N to N+4
+# on 127.0.0.1, N being 8123. Leaves nothing behind (--keep: leaves the folder). MINDROOT_VENV=DIR uses, or makes, a
+# virtual environment that stays. Ends with status 0 where everything held.
 set -euo pipefail
 
 mindroot_version=15.3.0
 here=$(cd "$(dirname "$0")" && pwd)
 tests=$here/mr_sip/tests
-daemon='' destination='' keep='' port=8123
-expect=()
+daemon='' keep='' port=8123
 
 usage() { sed -n '2,/^set/{/^set/d;s/^# \{0,1\}//;p}' "$0"; }
 while (($#)); do
     case $1 in
     --daemon) daemon=$(realpath "$2"); shift 2 ;;
-    --destination) destination=$2; shift 2 ;;
-    --expect) expect+=(--expect "$2"); shift 2 ;;
     --port) port=$2; shift 2 ;;
     --keep) keep=yes; shift ;;
     -h | --help) usage; exit 0 ;;
     *) usage >&2; exit 2 ;;
     esac
 done
-if [[ $daemon && ! $destination ]]; then
-    echo 'with --daemon, --destination must name something that answers' >&2
-    exit 2
+if [[ $daemon ]]; then
+    for program in baresip espeak-ng; do
+        command -v "$program" >/dev/null || {
+            echo "$program is needed: apt-get install baresip-core espeak-ng" >&2
+            exit 2
+        }
+    done
 fi
 python3 -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 10))' 2>/dev/null || {
     echo 'python3 3.10 or newer with venv is needed: apt-get install python3 python3-venv' >&2
@@ -38,13 +40,14 @@ python3 -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 10))' 2
 }
 
 work=$(mktemp -d "${TMPDIR:-/tmp}/mr-sip-try.XXXXXX")
-server=''
+server='' callee=''
 # shellcheck disable=SC2317 # the trap calls it
 # Nothing that was started here outlives this script, whichever way it ends.
 clean_up() {
     local status=$?
     trap - EXIT
     stop_server
+    if [[ $callee ]]; then kill -9 "$callee" 2>/dev/null || true; fi
     # The daemon goes with MindRoot; should it not have, it is the one whose socket is in our folder.
     if [[ -f $work/daemon.pid ]]; then kill -9 "$(cat "$work/daemon.pid")" 2>/dev/null || true; fi
     if [[ $keep ]]; then echo "left for you to look at: $work"; else rm -rf "$work"; fi
@@ -126,14 +129,29 @@ PROGRAM
 chmod 755 "$work/mr-sip"
 export MR_SIP_BIN=$work/mr-sip TRY_FOLDER=$work
 if [[ $daemon ]]; then
-    export TRY_DAEMON=$daemon
-    more=()
+    export TRY_DAEMON=$daemon MR_SIP_CONFIG=$work/mr-sip.toml
+    cat >"$MR_SIP_CONFIG" <<TOML
+[sip]
+bind = "127.0.0.1:$((port + 1))"
+[media]
+bind_ip = "127.0.0.1"
+realtime = false
+[jack]
+mode = "off"
+[recording]
+folder = "$work/recordings"
+TOML
+    step 'starting somebody to call'
+    python3 "$tests/callee.py" prepare "$work/callee" "$((port + 2))" 'seven eight nine' 'four five six'
+    baresip -f "$work/callee" >"$work/baresip.log" 2>&1 </dev/null &
+    callee=$!
+    destination=sip:bob@127.0.0.1:$((port + 2))
+    more=(--expect 'seven eight nine' --expect 'four five six' --interrupted --callee "$work/callee")
 else
     export TRY_DAEMON="python3 $work/plugins/mr_sip/tests/fake_daemon.py --say one --say two"
     # The answer to the first sentence is interrupted by the second.
-    destination=${destination:-sip:alice@example.invalid}
-    ((${#expect[@]})) || expect=(--expect one --expect two)
-    more=(--busy sip:busy@example.invalid --interrupted --daemon-log "$work/daemon.log")
+    destination=sip:alice@example.invalid
+    more=(--expect one --expect two --busy sip:busy@example.invalid --interrupted --daemon-log "$work/daemon.log")
 fi
 
 step "starting MindRoot on port $port"
@@ -153,7 +171,7 @@ fi
 step 'driving it'
 status=0
 python3 "$tests/drive_mindroot.py" --url "http://127.0.0.1:$port" --key "$key" --site "$work/site" --agent caller \
-    --destination "$destination" "${expect[@]}" "${more[@]}" || status=1
+    --destination "$destination" "${more[@]}" || status=1
 if ((status)); then
     echo '--- MindRoot said:' >&2
     grep -a -i 'mr_sip\|Traceback\|Error' "$work/mindroot.log" | tail -n 40 >&2 || true

@@ -16,6 +16,8 @@ import urllib.error
 import urllib.request
 from typing import Any, Callable
 
+import callee
+
 EXPECTED = pathlib.Path(__file__).resolve().parent.parent / "plugin_info.json"
 # A call with several turns, on a loaded machine with a real recogniser.
 PATIENCE_S = 120.0
@@ -82,6 +84,7 @@ def main() -> int:
     parser.add_argument("--destination", required=True)
     parser.add_argument("--expect", action="append", default=[], help="what the caller is to be understood as saying")
     parser.add_argument("--interrupted", action="store_true", help="the caller interrupts the agent")
+    parser.add_argument("--callee", type=pathlib.Path, help="folder of the baresip that is called")
     parser.add_argument("--daemon-log", type=pathlib.Path, help="where the stand-in daemon writes what was heard")
     parser.add_argument("--busy", default="", help="a destination that is busy")
     options = parser.parse_args()
@@ -116,6 +119,9 @@ def main() -> int:
         wait_for(
             "what was not heard of an interrupted answer is gone from its history", said("assistant", "[interrupted]")
         )
+    if options.callee:
+        seconds = callee.heard(options.callee)
+        check("the other side heard the agent's voice", seconds > 2, f"{seconds:.1f} s")
     if options.daemon_log:
         lines = options.daemon_log.read_text().splitlines()
         heard_ms = [json.loads(line)["heard_ms"] for line in lines if line.startswith("{") and "heard_ms" in line]

@@ -1,8 +1,8 @@
 """A language model that answers by rule and a voice that hums, as MindRoot plugins. For trying mr_sip without keys or
 models.
 
-The model says back what it was told (`You said: ...`); told that the call is over it says nothing. The voice asks and
-hands over audio exactly as text-to-speech plugins do: halted? start, chunks, end.
+The model says back what it was told, and goes on about it; told that the call is over it says nothing. The voice asks
+and hands over audio exactly as text-to-speech plugins do: halted? start, chunks, end.
 """
 
 from __future__ import annotations
@@ -21,6 +21,8 @@ RATE = 8000
 # A telephone voice speaks about so many characters a second; the hum is as long as the words would be.
 CHARACTERS_A_SECOND = 16
 CHUNK_BYTES = 1000
+# Makes every answer some six seconds long, so that it can be interrupted.
+FILLER = "That is very interesting, and I would like to say a good deal more about it if nobody stops me."
 
 
 @service()
@@ -36,7 +38,7 @@ async def stream_chat(model: Any, messages: Any = (), context: Any = None, **kw:
     if "CALL DISCONNECTED" in told:
         commands: list[dict[str, Any]] = [{"registered": {"what": "nothing"}}]
     else:
-        commands = [{"speak": {"text": f"You said: {told}"}}]
+        commands = [{"speak": {"text": f"You said: {told}. {FILLER}"}}]
     text = json.dumps(commands)
 
     async def stream() -> AsyncIterator[str]:
