@@ -12,6 +12,8 @@ use mr_sip_control::frame::{MAX_PAYLOAD, write_audio, write_json};
 use mr_sip_control::server::{GRACE, MAX_CONNECTIONS};
 use mr_sip_control::types::*;
 use mr_sip_control::{ApiError, ClientId, ControlError, Encoding, Input, RequestId, Server, ServerConfig};
+use proptest::strategy::{Strategy, ValueTree};
+use proptest::test_runner::TestRunner;
 use serde_json::{Value, json};
 
 const C1: CallId = CallId(1);
@@ -578,4 +580,47 @@ fn bad_places_for_a_socket_are_named() {
     std::os::unix::fs::symlink("/etc/passwd", folder.path().join("link.lock")).unwrap();
     let error = bind(&folder.path().join("link.sock")).unwrap_err().to_string();
     assert!(error.starts_with("cannot open the lock "), "{error}");
+}
+
+/// Case 2: whatever clients send, in whatever pieces, the server goes on and serves the one that behaves.
+#[test]
+fn noise_from_some_clients_does_not_reach_others() {
+    let seeds = proptest::collection::vec(proptest::num::u8::ANY, 1..400);
+    let mut daemon = Daemon::start();
+    let (mut calm, calm_client, _) = join(&mut daemon, json!({"events": "none"}));
+    let mut runner = TestRunner::deterministic();
+    let mut asked = 0;
+    for round in 0..300 {
+        let noise = seeds.new_tree(&mut runner).unwrap().current();
+        let mut raw = daemon.connect_raw();
+        // some say hello first, some speak lines, some are nearly right
+        let before = match round % 4 {
+            0 => frame(&hello(json!({}))),
+            1 => b"{\"jsonrpc\":".to_vec(),
+            2 => vec![noise.len() as u8 / 2, 0, 0, 0, 1 + noise[0] % 2, 0, 0, 0],
+            _ => Vec::new(),
+        };
+        for piece in [before, noise].concat().chunks(1 + round % 97) {
+            // it may have been shown the door
+            let _ = raw.write_all(piece);
+            while let Some(input) = daemon.step(Instant::now(), Duration::ZERO) {
+                if let Input::Request { id, .. } = input {
+                    daemon.server.respond(&id, Ok(Done {}));
+                }
+            }
+        }
+        if round % 10 == 0 {
+            asked += 1;
+            calm.stream.write_all(&frame(&json!({"jsonrpc": "2.0", "id": asked, "method": "call.list"}))).unwrap();
+            loop {
+                if let Input::Request { client, id, .. } = daemon.input(Instant::now()) {
+                    daemon.server.respond(&id, Ok(CallListReply::default()));
+                    if client == calm_client {
+                        break;
+                    }
+                }
+            }
+            assert_eq!(calm.json()["id"], asked);
+        }
+    }
 }
