@@ -14,9 +14,10 @@ from unittest import mock
 from mr_sip.client import default_socket_path
 from mr_sip.daemon import Daemon
 from mr_sip.errors import DaemonNotRunning
+from mr_sip.phone import Phone
 
 from .fake_daemon import FakeDaemon
-from .support import until
+from .support import RecordingAgent, until
 
 FAKE = pathlib.Path(__file__).resolve().parent / "fake_daemon.py"
 
@@ -64,6 +65,20 @@ class Starting(unittest.IsolatedAsyncioTestCase):
         with self.assertRaises(DaemonNotRunning):
             with mock.patch.dict("os.environ", {"PATH": "", "MR_SIP_BIN": ""}):
                 await self.daemon.connect("test")
+
+    async def test_case_42_a_daemon_that_was_killed_is_started_again_by_the_next_call(self) -> None:
+        program = self.program(f'exec {shlex.quote(sys.executable)} {shlex.quote(str(FAKE))} "$@"')
+        phone = Phone(self.daemon)
+        with mock.patch.dict("os.environ", {"MR_SIP_BIN": program}), mock.patch("mr_sip.client.RESUME_FOR_S", 0.2):
+            agent = RecordingAgent()
+            self.assertEqual((await phone.dial("log", "alice", agent))["status"], "call_established")
+            process = self.daemon._process
+            assert process is not None
+            process.kill()
+            await until(agent.turns, "the agent is told that the call is over")
+            self.assertEqual((await phone.dial("log", "alice", agent))["status"], "call_established")
+            await phone.close()
+        self.assertFalse(self.daemon.started_here)
 
     async def test_a_daemon_that_runs_already_is_used_and_left_alone(self) -> None:
         self.socket.parent.mkdir()

@@ -194,6 +194,19 @@ class Speaking(DaemonCase):
 
         await until(played)
         self.assertEqual(len(self.fake.heard), 8 * 5000 - with_daemon)
+        self.assertFalse(self.voice.heard_whole, "what was with the daemon was never heard")
+
+    async def test_what_was_heard_before_the_connection_was_lost_counts(self) -> None:
+        await self.voice.write(b"x" * 8 * 1000)
+        self.voice.end()
+        await until(lambda: self.fake.responses and self.fake.responses[0].ended)
+        self.daemon.play(self.fake, 600)
+        await until(lambda: self.session.call.turn_ms == 600)
+        self.daemon.drop_connections()
+        client = await self.telephone.client()
+        await until(lambda: client.connection_number == 2 and client.connected)
+        self.assertEqual(await self.voice.spoken_seconds(), 0.6)
+        self.assertFalse(self.voice.heard_whole)
 
 
 class BargeIn(DaemonCase):
@@ -312,6 +325,19 @@ class Ending(DaemonCase):
         await until(agent.turns)
         self.assertEqual(agent.turns(), [DISCONNECTED])
         self.assertLess(agent.heard.index(("remember", "bye")), agent.heard.index(("take_turn", DISCONNECTED)))
+
+    async def test_an_answer_that_the_end_of_the_call_cut_is_cut_in_the_history(self) -> None:
+        phone = self.phone()
+        fake, agent = await self.established(phone)
+        session = phone.session("log")
+        assert session is not None
+        await session.voice.write(b"s" * 8 * 1500)
+        session.voice.end()
+        await until(lambda: fake.responses and fake.responses[0].ended)
+        self.daemon.play(fake, 900)
+        self.daemon.end(fake, "remote_hangup")
+        await until(agent.turns)
+        self.assertIn(("truncate", 0.9), agent.heard)
 
     async def test_the_turn_that_hears_of_the_end_may_call_again(self) -> None:
         phone = self.phone()

@@ -69,7 +69,7 @@ class Call:
         state: dialing, ringing, early, incoming, answered or ended.
         cause, status, reason: why it ended: the protocol's word, the SIP status if there was one, the SIP reason.
         halted: the voice is latched silent.
-        turn_ms: what the caller was sent since the last resume, as far as events have told.
+        unheard_ms: what was given to the daemon since the last resume and will never be played, because it was cut.
         summary: the params of `call.summary`, once it came.
         refused_samples: samples that the daemon refused because the window was overrun; stays 0.
     """
@@ -90,7 +90,10 @@ class Call:
         self.halted = False
         self.refused_samples = 0
         self.responses: dict[Any, Response] = {}
+        self.unheard_ms = 0.0
         self._turn_done_ms = 0.0
+        # Of that, what the daemon's own count no longer has because the connection was lost meanwhile.
+        self._carried_ms = 0.0
         # Counted up by every halt, resume and clear, so that an answer that was under way meanwhile is known as stale.
         self._latch_moves = 0
         self._cuts = 0
@@ -236,7 +239,7 @@ class Call:
         await self._client.request("audio.resume", {"call": self.id})
         if moves == self._latch_moves:
             self.halted = False
-            self._turn_done_ms = 0.0
+            self.unheard_ms = self._turn_done_ms = self._carried_ms = 0.0
             self.notify()
 
     async def clear(self) -> None:
@@ -251,7 +254,7 @@ class Call:
         position = Position(
             bool(raw.get("halted", False)),
             float(raw.get("played_ms") or 0.0),
-            float(raw.get("turn_ms") or 0.0),
+            float(raw.get("turn_ms") or 0.0) + self._carried_ms,
             float(raw.get("queued_ms") or 0.0),
         )
         if moves == self._latch_moves:
@@ -343,13 +346,18 @@ class Call:
         self._close_responses()
         if halted:
             await self.halt()
-        else:
-            await self.resume()
+            return
+        played_ms, unheard_ms = self.turn_ms, self.unheard_ms
+        await self.resume()
+        # To the daemon that began a turn; to the agent it is still the same one.
+        self._turn_done_ms = self._carried_ms = played_ms
+        self.unheard_ms = unheard_ms
 
     def _close_response(self, response: Response) -> None:
         response.closed = True
         if self.responses.pop(response.id, None) is not None:
             self._turn_done_ms += response.played_ms
+            self.unheard_ms += max(0.0, response.sent_ms - response.played_ms)
 
     def _cut_responses(self) -> None:
         self._cuts += 1

@@ -66,7 +66,7 @@ class Voice:
     @property
     def heard_whole(self) -> bool:
         """True where something was said this turn, and all of it was played: there is nothing to truncate."""
-        return self._sounded and not self._refused_or_cut and self.queued_ms < 1.0
+        return self._sounded and not self._refused_or_cut and self.queued_ms + self._call.unheard_ms < 1.0
 
     # -- responses -------------------------------------------------------------------------------------------------
 
