@@ -90,6 +90,8 @@ impl UserAgent {
             let why = "must not be empty or contain control characters";
             return Err(SignalingError::BadConfig { field: (*field).to_owned(), why });
         }
+        let mut config = config;
+        config.ring_limit = config.ring_limit.min(limits::LONGEST_RINGING);
         let mut rng = StdRng::from_seed(seed);
         let mut secret = [0; 32];
         rng.fill_bytes(&mut secret);

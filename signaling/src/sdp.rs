@@ -6,7 +6,7 @@
 //! unless it was recognised.
 //!
 //! The `o=` line written here has session id and version 0; the user agent stamps the call's own numbers on it when it
-//! sends the description ([`LocalSession`]), so that a description that changed has a new version and one that did not has the
+//! sends the description, so that a description that changed has a new version and one that did not has the
 //! old (RFC 3264 section 8).
 
 use std::{

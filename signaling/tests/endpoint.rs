@@ -101,6 +101,17 @@ fn what_cannot_be_dialled_is_told_with_its_tag() {
 }
 
 #[test]
+fn a_dead_port_is_noticed_at_once() {
+    let endpoint = start("127.0.0.1:0");
+    let dead = processes::free_port();
+    let begin = Instant::now();
+    let dial = Dial { account: None, to: format!("sip:x@127.0.0.1:{dead}"), sdp: offer() };
+    endpoint.command(Command::Dial { tag: 1, dial }).unwrap();
+    wait(&endpoint, |e| matches!(e, Event::Ended { cause: EndCause::Network, .. }).then_some(()));
+    assert!(begin.elapsed() < Duration::from_secs(10), "timer B is 32 s, this took {:?}", begin.elapsed());
+}
+
+#[test]
 fn bound_to_every_address_it_names_the_one_on_the_way() {
     assert_eq!(local_ip_towards("127.0.0.1:5060".parse().unwrap()), "127.0.0.1".parse::<std::net::IpAddr>().unwrap());
     let endpoint = start("0.0.0.0:0");

@@ -64,10 +64,10 @@ fn wait<T>(endpoint: &Endpoint, mut take: impl FnMut(&Event) -> Option<T>) -> T 
 }
 
 #[test]
-fn sipp_calls_twenty_times_with_a_digit_and_a_hold_each() {
+fn sipp_calls_a_hundred_times_with_a_digit_and_a_hold_each() {
     let endpoint = endpoint(Vec::new());
     let target = endpoint.local_addr().to_string();
-    let mut sipp = sipp("uac.xml", &[&target, "-s", "agent", "-m", "20", "-r", "40"]);
+    let mut sipp = sipp("uac.xml", &[&target, "-s", "agent", "-m", "100", "-r", "100"]);
     let (mut digits, mut holds, mut ended) = (0, 0, 0);
     wait(&endpoint, |event| {
         match event {
@@ -91,9 +91,9 @@ fn sipp_calls_twenty_times_with_a_digit_and_a_hold_each() {
             }
             _ => {}
         }
-        (ended == 20).then_some(())
+        (ended == 100).then_some(())
     });
-    assert_eq!((digits, holds), (20, 20));
+    assert_eq!((digits, holds), (100, 100));
     sipp.succeeds(LIMIT);
     assert_eq!(endpoint.stats().malformed, 0);
 }

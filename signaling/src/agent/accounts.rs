@@ -34,7 +34,12 @@ pub(super) struct AccountState {
     pub(super) addresses: Vec<IpAddr>,
     /// The strongest algorithm answered so far (case 11).
     pub(super) floor: Option<Algorithm>,
+    /// When the application was last told that the registrar is silent; that is tried every few seconds.
+    silence_told: Option<Instant>,
 }
+
+/// How often a silent registrar is told of.
+const SILENCE_REMINDER: Duration = Duration::from_secs(300);
 
 impl AccountState {
     pub(super) fn new(config: Account, call_id: String) -> Result<AccountState, SignalingError> {
@@ -57,7 +62,7 @@ impl AccountState {
         let registration = Registration::new(call_id, config.expires);
         // an address needs no looking up to be known as the account's
         let addresses = literal(&hop.host).into_iter().collect();
-        Ok(AccountState { config, hop, domain, domain_port, registration, addresses, floor: None })
+        Ok(AccountState { config, hop, domain, domain_port, registration, addresses, floor: None, silence_told: None })
     }
 
     /// `sip:user@domain`
@@ -187,6 +192,7 @@ impl UserAgent {
         let Some(account) = self.accounts.get_mut(index) else { return };
         let registration = &mut account.registration;
         let name = account.config.name.clone();
+        account.silence_told = None;
         if registration.is_leaving() {
             registration.succeeded(now, Duration::ZERO, None, &mut self.rng);
             self.events.push_back(Event::Unregistered { account: name });
@@ -223,10 +229,15 @@ impl UserAgent {
     ) {
         let Some(account) = self.accounts.get_mut(index) else { return };
         let name = account.config.name.clone();
-        self.events.push_back(match account.registration.failed(now, failure, &mut self.rng) {
-            Some(retry_in) => Event::RegistrationFailed { account: name, reason, status, retry_in },
-            None => Event::Unregistered { account: name },
-        });
+        let told = account.silence_told.filter(|at| failure == Failure::Silence && now < *at + SILENCE_REMINDER);
+        account.silence_told = told.or((failure == Failure::Silence).then_some(now));
+        match account.registration.failed(now, failure, &mut self.rng) {
+            Some(_) if told.is_some() => {}
+            Some(retry_in) => {
+                self.events.push_back(Event::RegistrationFailed { account: name, reason, status, retry_in });
+            }
+            None => self.events.push_back(Event::Unregistered { account: name }),
+        }
         self.refresh_account(index);
     }
 
@@ -238,8 +249,10 @@ impl UserAgent {
 
 /// How long our binding lasts: its Contact's parameter, else the Expires header (section 10.2.4).
 fn granted(response: &Response, ours: &Uri) -> Option<Duration> {
-    let mut contacts = response.headers.list("Contact").filter_map(NameAddr::read);
-    let mine = contacts.find(|c| c.uri.user == ours.user && c.uri.host == ours.host && c.uri.port == ours.port);
+    let contacts: Vec<_> = response.headers.list("Contact").filter_map(NameAddr::read).collect();
+    let is_ours = |c: &&NameAddr| c.uri.user == ours.user && c.uri.host == ours.host && c.uri.port == ours.port;
+    // registrars behind proxies rewrite the address; a lone binding can only be ours
+    let mine = contacts.iter().find(is_ours).or(contacts.first().filter(|_| contacts.len() == 1));
     let of_contact = mine.and_then(|c| c.params.get("expires")?.parse().ok());
     let of_header = || response.headers.get("Expires")?.parse().ok();
     of_contact.or_else(of_header).map(Duration::from_secs)

@@ -7,6 +7,8 @@ use std::{
     time::Duration,
 };
 
+#[allow(unused_imports, reason = "for the links in the docs")]
+use super::UserAgent;
 use crate::account::Account;
 
 /// What the random part of tags, branches and Call-IDs grows from. In production from the system's generator: whoever

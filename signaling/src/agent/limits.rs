@@ -20,3 +20,5 @@ pub(super) const REOFFER: Duration = Duration::from_secs(10);
 pub(super) const DIGIT_DEFAULT: Duration = Duration::from_millis(160);
 /// What a full house asks callers to wait.
 pub(super) const RETRY_AFTER_SECONDS: &str = "10";
+/// A longer limit than this on ringing is taken for none; it keeps times within what a clock can count.
+pub(super) const LONGEST_RINGING: Duration = Duration::from_secs(24 * 3600);

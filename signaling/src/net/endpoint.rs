@@ -15,7 +15,7 @@ use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
 use mio::{Events, Interest, Poll, Token, Waker, net::UdpSocket};
 use rand::{TryRng, rngs::SysRng};
 
-use super::{local_ip_towards, resolver::Resolver};
+use super::{local_ip_towards, resolver::Resolver, unreachable};
 use crate::{
     agent::{LocalIp, Seed, Transmit, UserAgent, UserAgentConfig},
     error::SignalingError,
@@ -146,6 +146,9 @@ impl Endpoint {
         let local = socket.local_addr().map_err(failed)?;
         let poll = Poll::new().map_err(SignalingError::Start)?;
         poll.registry().register(&mut socket, SOCKET, Interest::READABLE).map_err(SignalingError::Start)?;
+        if let Err(e) = unreachable::watch(&socket, local.is_ipv4()) {
+            log::debug!("dead addresses will be noticed late: {e}");
+        }
         let waker = Arc::new(Waker::new(poll.registry(), WAKER).map_err(SignalingError::Start)?);
 
         let mut agent_config = config.agent;
@@ -286,6 +289,10 @@ impl Running {
             }
             more = self.receive(&mut buffer);
             let now = Instant::now();
+            for address in unreachable::take(&self.socket) {
+                log::debug!("nobody listens at {address}");
+                self.agent.handle_unreachable(now, address);
+            }
             while let Some((id, addresses)) = self.resolver.try_answer() {
                 self.agent.handle_resolved(now, id, &addresses);
             }
@@ -319,13 +326,14 @@ impl Running {
                 Ok((length, from)) => {
                     self.stats.received.fetch_add(1, Relaxed);
                     if let Some(bytes) = buffer.get(..length) {
+                        log::trace!("{from} -> {}", start_line(bytes));
                         self.agent.handle_datagram(Instant::now(), from, bytes);
                     }
                     self.send();
                 }
                 Err(e) if e.kind() == io::ErrorKind::WouldBlock => return false,
                 Err(e) => {
-                    // ICMP errors surface here, without the address they are about
+                    // ICMP's news surfaces here once more, see the `unreachable` module
                     self.stats.receive_errors.fetch_add(1, Relaxed);
                     log::debug!("SIP socket: {e}");
                 }
@@ -373,6 +381,7 @@ impl Running {
         while let Some(Transmit { to, bytes }) = self.agent.poll_transmit() {
             match self.socket.send_to(&bytes, to) {
                 Ok(_) => {
+                    log::trace!("{to} <- {}", start_line(&bytes));
                     self.stats.sent.fetch_add(1, Relaxed);
                 }
                 Err(e) => {
@@ -412,4 +421,10 @@ impl Running {
             (self.on_event)();
         }
     }
+}
+
+/// The first line of a message, for the log: enough to follow a call by, and without anything secret.
+fn start_line(bytes: &[u8]) -> String {
+    let line = bytes.split(|b| matches!(b, b'\r' | b'\n')).next().unwrap_or_default();
+    line.iter().take(120).map(|b| char::from(*b)).filter(|c| !c.is_control()).collect()
 }

@@ -9,6 +9,7 @@
 
 mod endpoint;
 mod resolver;
+mod unreachable;
 
 pub use endpoint::{COMMAND_QUEUE, Command, EVENT_QUEUE, Endpoint, EndpointConfig, EndpointStats};
 
