@@ -15,7 +15,8 @@ impl fmt::Display for StreamId {
 /// Something heard. Times (`at`, `start`, `end`) are of the stream's own sample clock: 0 is its first sample.
 ///
 /// A stream's events come in order: `SpeechStart` and `SpeechStop` alternate strictly; an utterance (numbered from 1
-/// in each stream) holds one or more such pairs; its `Partial`s come before its one `Final`; `Closed` is the last.
+/// in each stream) is one or more such spells of speech, or a part of one that was too long; its `Partial`s come before
+/// its one `Final`; `Closed` is the last.
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub enum EarsEvent {

@@ -26,6 +26,26 @@
 //!   text is empty) and even when a worker died over it.
 //! - **Nothing is invented**: silence, noise and tones give no text ([`text`] holds the guards).
 //!
+//! ```no_run
+//! use mr_sip_asr::{Ears, EarsConfig, EarsEvent, StreamId, model};
+//! use std::{path::Path, sync::Arc};
+//!
+//! let model = model::find("telephone-en", Path::new("/var/lib/mr-sip/models"))?;
+//! let ears = Ears::start(EarsConfig::new(model), || { /* wake the loop that calls try_recv */ })?;
+//! let (mut phone, samples) = rtrb::RingBuffer::new(8_000);
+//! ears.add(StreamId(1), samples, Arc::default())?;
+//! phone.push_entire_slice(&[0.0; 160]).ok(); // every 20 ms, from the media thread
+//! ears.remove(StreamId(1))?;
+//! loop {
+//!     match ears.try_recv() {
+//!         Some(EarsEvent::Final { text, start, .. }) => println!("{start:?} {text}"),
+//!         Some(EarsEvent::Closed { .. }) => break,
+//!         _ => {}
+//!     }
+//! }
+//! # Ok::<(), mr_sip_asr::AsrError>(())
+//! ```
+//!
 //! [`vad`], [`turn`], [`queue`] and [`text`] are pure and can be used and tested alone.
 
 #![deny(missing_docs)]

@@ -31,7 +31,7 @@ const MOST_SAME_GROUPS: usize = 3;
 /// The longest group that is looked for.
 const LONGEST_GROUP: usize = 8;
 /// Quieter than this, a stock phrase is more likely the model's than the caller's.
-const QUIET_DB: f32 = -42.0;
+const QUIET_DB: f32 = -48.0;
 /// With this no-speech probability a stock phrase is not believed.
 const STOCK_NO_SPEECH: f32 = 0.3;
 /// With tokens worse than this a stock phrase is not believed.
@@ -274,7 +274,7 @@ mod tests {
         heard.no_speech = 0.4;
         assert_eq!(judge(&heard, SPOKEN), Err(Doubt::StockPhrase));
         heard.no_speech = 0.01;
-        let quiet = Evidence { peak_db: -48.0, ..SPOKEN };
+        let quiet = Evidence { peak_db: -52.0, ..SPOKEN };
         assert_eq!(judge(&heard, quiet), Err(Doubt::StockPhrase));
         assert_eq!(judge(&hypothesis("Subtitles by the Amara.org community"), SPOKEN), Err(Doubt::StockPhrase));
     }

@@ -5,7 +5,7 @@
 //! - flash attention with an audio context that is no multiple of 256 reads what an earlier utterance, of another
 //!   caller, left behind: off;
 //! - `set_abort_callback_safe` installs a trampoline of the wrong type: the raw callback is used;
-//! - less than 201 samples are read out of bounds: everything is padded to [`LEAST_SAMPLES`];
+//! - less than 201 samples are read out of bounds: everything is padded to a second and more;
 //! - some parameters leak at each call: one `FullParams` is made a worker, and cloned;
 //! - ggml's threads spin at barriers: one thread a job;
 //! - it prints to stderr: routed to `log`, target `whisper`.
