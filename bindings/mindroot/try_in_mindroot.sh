@@ -148,10 +148,10 @@ TOML
     destination=sip:bob@127.0.0.1:$((port + 2))
     more=(--expect 'seven eight nine' --expect 'four five six' --interrupted --callee "$work/callee")
 else
-    export TRY_DAEMON="python3 $work/plugins/mr_sip/tests/fake_daemon.py --say one --say two"
+    export TRY_DAEMON="python3 $work/plugins/mr_sip/tests/fake_daemon.py --say USER_one --say USER_two"
     # The answer to the first sentence is interrupted by the second.
     destination=sip:alice@example.invalid
-    more=(--expect one --expect two --busy sip:busy@example.invalid --interrupted --daemon-log "$work/daemon.log")
+    more=(--expect alice_one --expect alice_two --pair carol dave --busy sip:busy@example.invalid --interrupted --daemon-log "$work/daemon.log")
 fi
 
 step "starting MindRoot on port $port"

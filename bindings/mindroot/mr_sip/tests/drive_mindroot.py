@@ -41,14 +41,20 @@ class Server:
         with urllib.request.urlopen(f"{self.url}{path}", timeout=30) as answer:
             return json.load(answer)
 
-    def command(self, log_id: str, name: str, **args: Any) -> Any:
+    def post(self, path: str, body: Any) -> Any:
         request = urllib.request.Request(
-            f"{self.url}/cmd/{log_id}",
-            json.dumps({"command": name, "args": args}).encode(),
+            f"{self.url}{path}",
+            json.dumps(body).encode(),
             {"Content-Type": "application/json", "Authorization": f"Bearer {self.key}"},
         )
         with urllib.request.urlopen(request, timeout=PATIENCE_S) as answer:
-            body = json.load(answer)
+            return json.load(answer)
+
+    def chat(self, log_id: str, text: str) -> None:
+        self.post(f"/chat/{log_id}/send", [{"type": "text", "text": text}])
+
+    def command(self, log_id: str, name: str, **args: Any) -> Any:
+        body = self.post(f"/cmd/{log_id}", {"command": name, "args": args})
         if body.get("status") != "ok":
             raise RuntimeError(f"{name}: {body}")
         return body["result"]
@@ -84,6 +90,7 @@ def main() -> int:
     parser.add_argument("--destination", required=True)
     parser.add_argument("--expect", action="append", default=[], help="what the caller is to be understood as saying")
     parser.add_argument("--interrupted", action="store_true", help="the caller interrupts the agent")
+    parser.add_argument("--pair", nargs=2, help="two who are called at the same moment by two agents")
     parser.add_argument("--callee", type=pathlib.Path, help="folder of the baresip that is called")
     parser.add_argument("--daemon-log", type=pathlib.Path, help="where the stand-in daemon writes what was heard")
     parser.add_argument("--busy", default="", help="a destination that is busy")
@@ -107,8 +114,8 @@ def main() -> int:
     if not check("the call is established", result is None, str(result or "")):
         return 1
 
-    def said(role: str, words: str) -> Callable[[], bool]:
-        return lambda: any(words.lower() in text.lower() for text in history(options.site, log_id, role))
+    def said(role: str, words: str, where: str = log_id) -> Callable[[], bool]:
+        return lambda: any(words.lower() in text.lower() for text in history(options.site, where, role))
 
     for sentence in options.expect:
         wait_for(f"the agent hears {sentence!r}", said("user", sentence))
@@ -127,6 +134,20 @@ def main() -> int:
         heard_ms = [json.loads(line)["heard_ms"] for line in lines if line.startswith("{") and "heard_ms" in line]
         check("the other side heard every answer", all(heard_ms[0]) if heard_ms else False, f"{heard_ms} ms")
     check("afterwards there is no call", "no call" in str(server.command(log_id, "hangup")))
+
+    if options.pair:
+        both = {
+            name: server.get(f"/makesession/{options.agent}?api_key={options.key}")["log_id"] for name in options.pair
+        }
+        for name, its_log in both.items():
+            server.chat(its_log, f"Please call sip:{name}@example.invalid")
+        for name, its_log in both.items():
+            wait_for(
+                f"the agent that was told to call {name} hears the end", said("user", "CALL DISCONNECTED", its_log)
+            )
+        for name, its_log in both.items():
+            told = [text for text in history(options.site, its_log, "user") if "_one" in text or "_two" in text]
+            check(f"and heard {name} alone", bool(told) and all(name in text for text in told), str(told))
 
     second = server.get(f"/makesession/{options.agent}?api_key={options.key}")["log_id"]
     result = server.command(second, "call", destination=options.destination)

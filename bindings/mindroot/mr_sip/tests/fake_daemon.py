@@ -482,7 +482,7 @@ async def talk(daemon: FakeDaemon, sentences: list[str]) -> None:
 async def _talk_on(daemon: FakeDaemon, call: FakeCall, sentences: list[str]) -> None:
     for number, sentence in enumerate(sentences, 1):
         answers = len(call.responses)
-        daemon.say(call, sentence)
+        daemon.say(call, sentence.replace("USER", call.to.split(":")[-1].split("@")[0]))
         while call.state == "answered" and not _heard_enough(call.responses[answers:], number == len(sentences)):
             await asyncio.sleep(0.1)
     print(
@@ -498,7 +498,12 @@ def _heard_enough(answers: list[FakeResponse], last: bool) -> bool:
 def main() -> None:
     parser = argparse.ArgumentParser(description="A stand-in for `mr-sip serve`, for tests")
     parser.add_argument("serve", nargs="?", help="for being called as `mr-sip serve`")
-    parser.add_argument("--say", action="append", default=[], help="what the caller says; may be given several times")
+    parser.add_argument(
+        "--say",
+        action="append",
+        default=[],
+        help="what the other side says, USER being its name; may be given several times",
+    )
     options = parser.parse_args()
 
     async def run() -> None:

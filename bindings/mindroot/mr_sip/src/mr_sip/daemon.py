@@ -82,10 +82,10 @@ class Daemon:
                 f"MR_SIP_BIN={named} is not a program" if named else "`mr-sip` is not on PATH and MR_SIP_BIN is not set"
             )
             raise DaemonNotRunning(f"{not_running}. It could not be started from here either: {why}") from None
-        # The process's own environment: `os.environ` inside MindRoot would mix in settings of the agent that happens to
-        # dial first, and this daemon is for all of them.
         # One that was started here and listens no more is over, or hangs.
         self.stop()
+        # The process's own environment: `os.environ` inside MindRoot would mix in settings of the agent that happens to
+        # dial first, and this daemon is for all of them.
         environment = {**os.environb, b"MR_SIP_SOCKET": os.fsencode(self.socket)}
         try:
             self.socket.parent.mkdir(mode=0o700, parents=True, exist_ok=True)

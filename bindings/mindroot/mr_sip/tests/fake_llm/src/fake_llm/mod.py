@@ -21,6 +21,7 @@ RATE = 8000
 # A telephone voice speaks about so many characters a second; the hum is as long as the words would be.
 CHARACTERS_A_SECOND = 16
 CHUNK_BYTES = 1000
+CALL = "Please call "
 # Makes every answer some six seconds long, so that it can be interrupted.
 FILLER = "That is very interesting, and I would like to say a good deal more about it if nobody stops me."
 
@@ -37,6 +38,8 @@ async def stream_chat(model: Any, messages: Any = (), context: Any = None, **kw:
     told = text_of(messages[-1]) if messages else ""
     if "CALL DISCONNECTED" in told:
         commands: list[dict[str, Any]] = [{"registered": {"what": "nothing"}}]
+    elif told.startswith(CALL):
+        commands = [{"call": {"destination": told[len(CALL) :]}}]
     else:
         commands = [{"speak": {"text": f"You said: {told}. {FILLER}"}}]
     text = json.dumps(commands)
