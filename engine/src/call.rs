@@ -281,14 +281,14 @@ impl MediaCall {
         match self.kind(packet.payload_type) {
             Some(Kind::Audio(codec)) => self.on_audio(arrival, codec, &packet),
             Some(Kind::Keys) => {
-                self.count(arrival, &packet);
+                self.count(&packet);
                 self.playout.note_other(packet.ssrc, packet.sequence);
                 if let Some(heard) = self.keys_in.on_packet(arrival, packet.timestamp, packet.payload) {
                     self.on_key(heard);
                 }
             }
             Some(Kind::Noise) => {
-                self.count(arrival, &packet);
+                self.count(&packet);
                 if let Some(&level) = packet.payload.first() {
                     self.playout.comfort_noise(packet.ssrc, packet.sequence, level & 0x7F);
                 }
@@ -347,6 +347,12 @@ impl MediaCall {
     /// The next packet to send, if there is one.
     pub fn poll_transmit(&mut self) -> Option<Transmit<'_>> {
         let to = self.latch.destination();
+        if to.ip().is_unspecified() || to.port() == 0 {
+            // an SDP of old times says hold like this; the kernel would take it for this machine
+            self.outbox = Outbox::Empty;
+            self.report_length = 0;
+            return None;
+        }
         if let Outbox::Rtp(length) = self.outbox {
             self.outbox = Outbox::Empty;
             return Some(Transmit { to, rtcp: false, bytes: &self.rtp_out[..length] });
@@ -398,15 +404,15 @@ impl MediaCall {
             payload: packet.payload,
         };
         match self.playout.insert(arrival, &audio) {
-            Inserted::Accepted => self.count(arrival, packet),
+            Inserted::Accepted => self.count(packet),
             Inserted::Late => {
-                self.count(arrival, packet);
+                self.count(packet);
                 self.counters.late.add(1);
             }
             Inserted::Restarted => {
                 self.counters.resyncs.add(1);
                 self.reception.restart(packet.ssrc, packet.sequence);
-                self.count(arrival, packet);
+                self.count(packet);
                 if let Some(heard) = self.keys_in.reset() {
                     self.on_key(heard);
                 }
@@ -424,8 +430,8 @@ impl MediaCall {
         self.counters.jitter_ms.set(self.reception.jitter() as f32 / 8.0);
     }
 
-    fn count(&mut self, arrival: Time, packet: &Packet<'_>) {
-        if self.reception.count(arrival, packet.ssrc, packet.sequence) {
+    fn count(&mut self, packet: &Packet<'_>) {
+        if self.reception.count(packet.ssrc, packet.sequence) {
             self.counters.reordered.add(1);
         }
         self.counters.lost.set(self.reception.lost());

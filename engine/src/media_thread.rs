@@ -88,6 +88,7 @@ impl MediaThread {
             readiness: Readiness::new(max_calls * 2)?,
             batch: Batch::new()?,
             slots: (0..max_calls).map(|_| None).collect(),
+            first: 0,
             figures: figures.clone(),
         };
         let (grants_in, grants) = mpsc::channel();
@@ -123,6 +124,8 @@ struct Loop {
     readiness: Readiness,
     batch: Batch,
     slots: Box<[Option<Box<RunningCall>>]>,
+    /// Whose turn it is to be read first.
+    first: usize,
     figures: Arc<ThreadFigures>,
 }
 
@@ -177,8 +180,10 @@ impl Loop {
     fn receive(&mut self) {
         let ready = self.readiness.look();
         let mut left = TICK_SHARE;
+        // not always the same ones first, so that floods on some sockets leave something for the others
+        self.first = self.first.wrapping_add(1);
         for n in 0..ready {
-            let token = self.readiness.ready(n);
+            let token = self.readiness.ready(self.first.wrapping_add(n) % ready);
             let index = usize::try_from(token >> 1).unwrap_or(usize::MAX);
             let Some(Some(call)) = self.slots.get_mut(index) else { continue };
             if left == 0 {

@@ -206,3 +206,103 @@ impl Recording {
         let _ = events.send((self.call, MediaEvent::RecordingFailed(text)));
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn wait_for<T>(what: &str, mut poll: impl FnMut() -> Option<T>) -> T {
+        let begun = Instant::now();
+        loop {
+            if let Some(found) = poll() {
+                return found;
+            }
+            assert!(begun.elapsed() < Duration::from_secs(30), "waited in vain for {what}");
+            thread::sleep(Duration::from_millis(10));
+        }
+    }
+
+    fn frame(level: f32) -> [f32; PACKET_SAMPLES] {
+        [level; PACKET_SAMPLES]
+    }
+
+    #[test]
+    fn both_directions_are_in_the_file_and_what_was_left_out_is_silence() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("call.wav");
+        let (recorder, events) = Recorder::start().unwrap();
+        let mut tap = recorder.record(CallId(1), path.clone());
+        assert_eq!(tap.push(&frame(0.25), &frame(-0.5)), Recorded::Queued);
+        tap.leave_out(2);
+        assert_eq!(tap.push(&frame(0.5), &frame(0.125)), Recorded::Queued);
+        drop(tap);
+        assert_eq!(events.recv().unwrap(), (CallId(1), MediaEvent::RecordingFinished));
+        let mut wav = hound::WavReader::open(path).unwrap();
+        assert_eq!((wav.spec().channels, wav.spec().sample_rate, wav.duration()), (2, 8_000, 4 * 160));
+        let samples: Vec<i16> = wav.samples().map(Result::unwrap).collect();
+        assert!(samples[..320].chunks(2).all(|s| s == [8_192, -16_384]), "left the caller, right the agent");
+        assert!(samples[320..960].iter().all(|&s| s == 0));
+        assert!(samples[960..].chunks(2).all(|s| s == [16_384, 4_096]));
+    }
+
+    #[test]
+    fn a_ring_that_is_full_costs_frames_and_not_their_time() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("call.wav");
+        // the ring as the recorder sees it, before it has looked at it for the first time
+        let (input, output) = RingBuffer::new(RING_FRAMES);
+        let mut tap = RecordTap { frames: input, number: 0 };
+        let lost = (0..300).filter(|_| tap.push(&frame(0.5), &frame(0.5)) == Recorded::Lost).count();
+        assert_eq!(lost, 300 - RING_FRAMES);
+        let (call, now) = (CallId(1), Instant::now());
+        let mut job =
+            Recording { call, path: path.clone(), frames: output, writer: None, written: 0, header_written: now };
+        job.create().unwrap();
+        job.write().unwrap();
+        assert_eq!(tap.push(&frame(0.25), &frame(0.25)), Recorded::Queued);
+        job.write().unwrap();
+        let (events, _said) = channel();
+        job.finish(&events);
+        assert_eq!(hound::WavReader::open(path).unwrap().duration(), 301 * 160);
+    }
+
+    #[test]
+    fn a_disk_that_is_full_stops_the_recording_with_one_event_and_not_the_tap() {
+        // case 41
+        let (recorder, events) = Recorder::start().unwrap();
+        let mut tap = recorder.record(CallId(7), PathBuf::from("/dev/full"));
+        let (call, MediaEvent::RecordingFailed(text)) = events.recv_timeout(Duration::from_secs(30)).unwrap() else {
+            panic!("something else was said");
+        };
+        assert!(call == CallId(7) && text.contains("/dev/full"), "{text}");
+        for _ in 0..RING_FRAMES * 2 {
+            let _ = tap.push(&frame(0.5), &frame(0.5)); // taken and thrown away, or lost: never an obstacle
+        }
+        drop(tap);
+        drop(recorder);
+        assert!(events.recv().is_err(), "nothing more is said");
+    }
+
+    #[test]
+    fn a_folder_that_is_not_there_is_told() {
+        let (recorder, events) = Recorder::start().unwrap();
+        let _tap = recorder.record(CallId(7), PathBuf::from("/nonexistent/call.wav"));
+        let (_, event) = events.recv_timeout(Duration::from_secs(30)).unwrap();
+        assert!(matches!(event, MediaEvent::RecordingFailed(_)));
+    }
+
+    #[test]
+    fn the_file_can_be_played_before_it_is_finished() {
+        // case 42: whatever happens to the process, this much is there
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("call.wav");
+        let (recorder, _events) = Recorder::start().unwrap();
+        let mut tap = recorder.record(CallId(1), path.clone());
+        let duration = wait_for("a file with a header that is up to date", || {
+            let _ = tap.push(&frame(0.5), &frame(0.5));
+            hound::WavReader::open(&path).ok().map(|wav| wav.duration()).filter(|&d| d >= 1_600)
+        });
+        assert!(duration.is_multiple_of(160));
+        drop(tap);
+    }
+}

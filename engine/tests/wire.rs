@@ -58,14 +58,15 @@ fn speech(samples: usize) -> Vec<f32> {
 
 /// The best normalized correlation of a reference within what was heard, over all delays.
 fn correlation(reference: &[f32], heard: &[f32]) -> f32 {
-    let energy = |x: &[f32]| x.iter().map(|s| s * s).sum::<f32>();
-    (0..heard.len().saturating_sub(reference.len()))
-        .map(|at| {
-            let part = &heard[at..at + reference.len()];
-            let dot: f32 = part.iter().zip(reference).map(|(a, b)| a * b).sum();
-            dot / (energy(part) * energy(reference)).sqrt().max(1e-9)
-        })
-        .fold(0.0, f32::max)
+    let energy: f32 = reference.iter().map(|s| s * s).sum();
+    let mut part_energy: f64 = heard[..reference.len()].iter().map(|&s| f64::from(s * s)).sum();
+    let mut best = 0.0_f32;
+    for at in 0..heard.len() - reference.len() {
+        let dot: f32 = heard[at..].iter().zip(reference).map(|(a, b)| a * b).sum();
+        best = best.max(dot / (part_energy as f32 * energy).sqrt().max(1e-9));
+        part_energy += f64::from(heard[at + reference.len()].powi(2) - heard[at].powi(2));
+    }
+    best
 }
 
 fn wait_for<T>(what: &str, mut poll: impl FnMut() -> Option<T>) -> T {

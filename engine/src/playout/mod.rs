@@ -1,8 +1,8 @@
 //! From packets to an even stream of samples: reordering, an adaptive delay, concealment.
 //!
-//! Packets wait in fixed slots ([`slots`]). [`Playout::pull`] asks for the samples of a tick; what is needed is decoded,
-//! or invented where a packet is missing ([`conceal`]), and the delay is steered to what the arrivals ask for ([`delay`])
-//! by taking pitch periods out or putting them in ([`stretch`]).
+//! Packets wait in fixed slots (`slots`). [`Playout::pull`] asks for the samples of a tick; what is needed is decoded, or
+//! invented where a packet is missing (`conceal`), and the delay is steered to what the arrivals ask for (`delay`) by
+//! taking pitch periods out or putting them in (`stretch`).
 //!
 //! The playing goes by timestamps and not by sequence numbers: packets of 10 to 80 ms, packets that overlap, and pauses of
 //! the sender are all the same to it. What must hold: `play_at` is the timestamp of the first sample that has not yet been
@@ -388,8 +388,7 @@ impl Playout {
             return;
         }
         let calm = if excess > URGENT { HURRY } else { CALM };
-        let wanted = excess > TOO_LONG || excess < TOO_SHORT;
-        if !wanted || self.since_change < calm {
+        if (TOO_SHORT..=TOO_LONG).contains(&excess) || self.since_change < calm {
             return;
         }
         if excess > TOO_LONG && self.pending() < stretch::WANTED {

@@ -44,10 +44,10 @@ struct Stream {
 
 impl Reception {
     /// Counts a packet; returns whether it came after one with a higher number.
-    pub fn count(&mut self, arrival: Time, ssrc: u32, sequence: u16) -> bool {
+    pub fn count(&mut self, ssrc: u32, sequence: u16) -> bool {
         let Some(stream) = self.stream.as_mut().filter(|s| s.ssrc == ssrc) else {
             self.start(ssrc, sequence);
-            return self.count(arrival, ssrc, sequence);
+            return self.count(ssrc, sequence);
         };
         let extended = extend_sequence(stream.highest, sequence);
         stream.received += 1;
@@ -146,12 +146,12 @@ mod tests {
         for n in 0..100_u16 {
             let sequence = 65_500_u16.wrapping_add(n);
             if n % 10 != 3 {
-                reception.count(at(0), 5, sequence);
+                reception.count(5, sequence);
             }
         }
         assert_eq!(reception.lost(), 10);
         let late = 65_503_u16;
-        assert!(reception.count(at(0), 5, late));
+        assert!(reception.count(5, late));
         assert_eq!(reception.lost(), 9);
         let report = reception.report().unwrap();
         assert_eq!((report.cumulative_lost, report.fraction_lost), (9, 23));
@@ -162,12 +162,12 @@ mod tests {
     fn a_steady_stream_has_no_jitter_and_an_alternating_one_has_its_swing() {
         let mut reception = Reception::default();
         for n in 0..500_u32 {
-            reception.count(at(0), 1, n as u16);
+            reception.count(1, n as u16);
             reception.measure(at(u64::from(n) * 160 + 1000), n * 160);
         }
         assert!(reception.jitter() < 0.01);
         for n in 500..1500_u32 {
-            reception.count(at(0), 1, n as u16);
+            reception.count(1, n as u16);
             reception.measure(at(u64::from(n) * 160 + 1000 + u64::from(n % 2) * 80), n * 160);
         }
         assert!((reception.jitter() - 80.0).abs() < 1.0, "{}", reception.jitter());
@@ -176,9 +176,9 @@ mod tests {
     #[test]
     fn another_source_starts_anew_and_keeps_what_was_lost() {
         let mut reception = Reception::default();
-        reception.count(at(0), 1, 10);
-        reception.count(at(0), 1, 12);
-        reception.count(at(0), 2, 60_000);
+        reception.count(1, 10);
+        reception.count(1, 12);
+        reception.count(2, 60_000);
         assert_eq!(reception.lost(), 1);
         assert_eq!(reception.report().unwrap().ssrc, 2);
     }
