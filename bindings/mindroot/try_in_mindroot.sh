@@ -145,6 +145,7 @@ TOML
     python3 "$tests/callee.py" prepare "$work/callee" "$((port + 2))" 'seven eight nine' 'four five six'
     baresip -f "$work/callee" >"$work/baresip.log" 2>&1 </dev/null &
     callee=$!
+    disown "$callee"
     destination=sip:bob@127.0.0.1:$((port + 2))
     more=(--expect 'seven eight nine' --expect 'four five six' --interrupted --callee "$work/callee")
 else

@@ -83,6 +83,21 @@ class Plugin(DaemonCase):
         self.assertIn("caller: stop", text)
         self.assertIn("no call", await self.mindroot.handle_cmds("hangup", {}, context))
 
+    async def test_the_hangup_command_lets_the_goodbye_be_heard(self) -> None:
+        context = Context("log")
+        await self.mindroot.handle_cmds("call", {"destination": "alice"}, context)
+        (fake,) = self.daemon.calls.values()
+        await self.service("sip_audio_out_chunk", b"s" * 8 * 500, context=context)
+        await self.service("sip_end_audio_response", context=context)
+        await until(lambda: fake.responses and fake.responses[0].ended)
+        hanging_up = asyncio.ensure_future(self.mindroot.handle_cmds("hangup", {}, context))
+        self.daemon.play(fake, 300)
+        await until(lambda: self.mod.phone().session("log").call.turn_ms == 300)
+        self.assertNotIn("call.hangup", self.daemon.methods())
+        self.daemon.play(fake, 300)
+        self.assertIn("call ended after", await hanging_up)
+        self.assertEqual(len(fake.heard), 8 * 500)
+
     async def test_a_failed_call_tells_the_agent_why(self) -> None:
         context = Context("log")
         self.assertIn(

@@ -45,6 +45,8 @@ log = logging.getLogger("mr_sip")
 # How far up the stack a command looks for the agent that runs it: MindRoot's own frames in between are three.
 MAX_FRAMES = 8
 
+# The longest goodbye that the `hangup` command waits for.
+GOODBYE_S = 20.0
 # Hanging up takes milliseconds; a daemon that hangs is not to keep MindRoot from ending.
 SHUTDOWN_S = 8.0
 
@@ -157,12 +159,17 @@ async def call(destination: str, context: Any = None, **kw: Any) -> str | None:
 async def hangup(context: Any = None, **kw: Any) -> str:
     """End the telephone call of this conversation.
 
-    Say goodbye first and let it be heard; what is still being spoken is cut off.
+    Say goodbye first: what you have spoken is heard to its end before the call is ended.
 
     Example:
     { "hangup": {} }
     """
     context = running_context(context)
+    session = phone().session(getattr(context, "log_id", None))
+    if session is not None:
+        # A voice hands over its last sentence faster than it is heard; a goodbye that is cut off is worse than a late
+        # one.
+        await session.voice.drained(GOODBYE_S)
     report = await service_manager.end_call_service(context=context)
     if report["status"] == "no_active_call":
         return "SYSTEM: there is no call to hang up."

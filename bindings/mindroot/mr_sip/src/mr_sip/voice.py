@@ -14,6 +14,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import time
 from collections import deque
 from typing import Union
 
@@ -113,6 +114,20 @@ class Voice:
         if self._open:
             self._put(_END)
             self._open = False
+        return True
+
+    async def drained(self, timeout: float) -> bool:
+        """Waits until everything accepted so far was sent to the caller, or cut. False where `timeout` seconds pass
+        first.
+        """
+        deadline = time.monotonic() + timeout
+        while self.queued_ms >= 1.0 and not self._closed:
+            left = deadline - time.monotonic()
+            if left <= 0:
+                return False
+            if not await self._call.wait_until(lambda _: self.queued_ms < 1.0 or self._closed, min(left, ROOM_POLL_S)):
+                with contextlib.suppress(MrSipError):
+                    await self._call.position()
         return True
 
     # -- barge-in --------------------------------------------------------------------------------------------------
