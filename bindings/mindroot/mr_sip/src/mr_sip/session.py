@@ -130,7 +130,8 @@ class Session:
             self._stop_waiting_for_words()
             self._silent_since_stop = asyncio.get_running_loop().call_later(NO_WORDS_S, self._no_words)
         elif event.name == "transcript.final":
-            self._speaking = False
+            # The caller may have begun the next sentence while this one was transcribed: only `speech.stop` says
+            # otherwise.
             self._stop_waiting_for_words()
             self._finals.put_nowait(str(event.params.get("text") or "").strip())
         elif self.call.ended:
