@@ -75,6 +75,10 @@ impl Listener {
                 Err(RecvTimeoutError::Disconnected) => return Err(Ended),
             }
             self.give_out()?;
+            // messages that keep coming must not keep the rings waiting
+            if Instant::now() >= due {
+                break;
+            }
             if had_streams == self.streams.is_empty() {
                 return Ok(());
             }
