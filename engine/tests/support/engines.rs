@@ -1,0 +1,81 @@
+//! Two engines on loopback, something to say, and a measure of how well it was heard.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::ops::RangeInclusive;
+use std::time::{Duration, Instant};
+
+use mr_sip_engine::{CallHandle, CallId, CallSetup, Codec, Engine, EngineConfig, JackConfig, MediaParams};
+
+/// An engine on loopback.
+pub(crate) fn start(ports: RangeInclusive<u16>, jack: Option<JackConfig>) -> Engine {
+    Engine::start(EngineConfig {
+        bind_ip: IpAddr::V4(Ipv4Addr::LOCALHOST),
+        rtp_ports: ports,
+        lock_memory: false,
+        max_calls: 8,
+        jack,
+        ..EngineConfig::default()
+    })
+    .unwrap()
+}
+
+/// A call between two engines.
+pub(crate) fn connect(
+    a: &mut Engine,
+    b: &mut Engine,
+    codec: Codec,
+    record_to: Option<std::path::PathBuf>,
+) -> (CallHandle, CallHandle) {
+    let (port_a, port_b) = (a.reserve_port().unwrap(), b.reserve_port().unwrap());
+    let params = |port: u16| MediaParams {
+        remote: SocketAddr::from((Ipv4Addr::LOCALHOST, port)),
+        codec,
+        payload_type: if codec == Codec::Pcmu { 0 } else { 8 },
+        telephone_event: Some(101),
+        send: true,
+        receive: true,
+    };
+    let (to_a, to_b) = (params(port_a.port()), params(port_b.port()));
+    let setup =
+        |id, port, media, record_to| CallSetup { id: CallId(id), label: format!("c{id}"), port, media, record_to };
+    (a.add_call(setup(1, port_a, to_b, record_to)).unwrap(), b.add_call(setup(2, port_b, to_a, None)).unwrap())
+}
+
+/// Something like speech: harmonics of a gliding pitch under a syllable envelope, with pauses.
+pub(crate) fn speech(samples: usize) -> Vec<f32> {
+    let mut phase = 0.0_f32;
+    (0..samples)
+        .map(|n| {
+            let t = n as f32 / 8_000.0;
+            let pitch = 120.0 + 30.0 * (t * 2.1).sin();
+            phase += std::f32::consts::TAU * pitch / 8_000.0;
+            let voice: f32 = (1..20).map(|h| (phase * h as f32).sin() / h as f32).sum();
+            let envelope = (t * 9.0).sin().max(0.0) * if t % 2.0 < 1.6 { 1.0 } else { 0.0 };
+            0.2 * voice * envelope
+        })
+        .collect()
+}
+
+/// The best normalized correlation of a reference within what was heard, over all delays.
+pub(crate) fn correlation(reference: &[f32], heard: &[f32]) -> f32 {
+    let energy: f32 = reference.iter().map(|s| s * s).sum();
+    let mut part_energy: f64 = heard[..reference.len()].iter().map(|&s| f64::from(s * s)).sum();
+    let mut best = 0.0_f32;
+    for at in 0..heard.len() - reference.len() {
+        let dot: f32 = heard[at..].iter().zip(reference).map(|(a, b)| a * b).sum();
+        best = best.max(dot / (part_energy as f32 * energy).sqrt().max(1e-9));
+        part_energy += f64::from(heard[at + reference.len()].powi(2) - heard[at].powi(2));
+    }
+    best
+}
+
+pub(crate) fn wait_for<T>(what: &str, mut poll: impl FnMut() -> Option<T>) -> T {
+    let begun = Instant::now();
+    loop {
+        if let Some(found) = poll() {
+            return found;
+        }
+        assert!(begun.elapsed() < Duration::from_secs(30), "waited in vain for {what}");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
