@@ -172,8 +172,10 @@ impl UserAgent {
     /// Answers [`UserAgent::poll_resolve`]; no address at all: the name was not found.
     pub fn handle_resolved(&mut self, now: Instant, id: ResolveId, addresses: &[SocketAddr]) {
         // a socket of one family cannot send to the other
-        let v4 = self.config.local.is_ipv4();
-        let address = addresses.iter().find(|a| a.is_ipv4() == v4).copied();
+        let local = self.config.local;
+        // except one that listens on every address of a machine with both
+        let both = local.is_ipv6() && local.ip().is_unspecified();
+        let address = addresses.iter().find(|a| both || a.is_ipv4() == local.is_ipv4()).copied();
         for outgoing in self.names.resolved(now, id, address) {
             self.on_resolved(now, outgoing, address);
         }

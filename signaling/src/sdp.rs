@@ -24,6 +24,8 @@ pub const MAX_MEDIA_LINES: usize = 16;
 pub const DEFAULT_PTIME_MS: u8 = 20;
 /// The dynamic payload type we offer for digits; what RFC 4733 implementations use by custom.
 const TELEPHONE_EVENT_PAYLOAD: u8 = 101;
+/// RTP has seven bits for it.
+const LARGEST_PAYLOAD_TYPE: u8 = 127;
 const CLOCK_HZ: u32 = 8000;
 
 /// A codec that the media engine speaks.
@@ -330,8 +332,12 @@ fn usable_audio(session: &Session) -> Option<(usize, &Media)> {
 
 fn plan(session: &Session, media: &Media, local: &LocalMedia) -> Result<MediaPlan, SdpError> {
     let ip = address(session, media)?;
-    let formats: Vec<(u8, Format)> =
-        media.fmt.split_whitespace().filter_map(|f| f.parse().ok()).map(|pt| (pt, format_of(media, pt))).collect();
+    let formats: Vec<(u8, Format)> = media
+        .fmt
+        .split_whitespace()
+        .filter_map(|f| f.parse().ok().filter(|pt| *pt <= LARGEST_PAYLOAD_TYPE))
+        .map(|pt| (pt, format_of(media, pt)))
+        .collect();
     let chosen = formats.iter().find_map(|(pt, format)| match format {
         Format::Audio(codec) if local.codecs.contains(codec) => Some((*pt, *codec)),
         _ => None,

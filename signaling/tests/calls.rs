@@ -276,3 +276,24 @@ fn shutting_down_ends_every_call_and_takes_no_new_one() {
     net.run(MINUTE);
     assert!(net.agents[0].is_idle());
 }
+
+#[test]
+fn case_48_thousands_of_calls_in_a_row_leave_nothing_behind() {
+    let mut net = Net::of(2, Link::GOOD, 48);
+    let size = |net: &Net| net.agents.iter().map(|a| format!("{a:?}").len()).max();
+    let before = size(&net).unwrap();
+    for i in 0..2_000 {
+        let (ours, theirs) = net.call_up();
+        let (agent, call) = if i % 2 == 0 { (0, ours) } else { (1, theirs) };
+        net.agents[agent].hangup(net.now, call).unwrap();
+        net.ended(0);
+        net.ended(1);
+        net.events.iter_mut().for_each(Vec::clear);
+        net.seen.clear();
+    }
+    net.run(MINUTE);
+    assert!(net.agents.iter().all(|a| a.is_idle() && a.poll_timeout().is_none()));
+    // but for counters that have more digits now
+    let after = size(&net).unwrap();
+    assert!(after < before + 100, "an agent has grown from {before} to {after} characters");
+}

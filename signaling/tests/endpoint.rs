@@ -63,6 +63,26 @@ fn two_endpoints_call_each_other_by_name() {
 }
 
 #[test]
+fn an_endpoint_on_every_address_of_both_families_calls_one_on_ipv4() {
+    if UdpSocket::bind("[::1]:0").is_err() {
+        // a machine without IPv6 has no such endpoint
+        return;
+    }
+    let (a, b) = (start("[::]:0"), start("127.0.0.1:0"));
+    let to = format!("sip:b@{}", b.local_addr());
+    a.command(Command::Dial { tag: 1, dial: Dial { account: None, to, sdp: offer() } }).unwrap();
+    let (call, source) = wait(&b, |e| match e {
+        Event::Incoming { call, source, .. } => Some((*call, *source)),
+        _ => None,
+    });
+    assert_eq!(source, SocketAddr::new("127.0.0.1".parse().unwrap(), a.local_addr().port()));
+    b.command(Command::Answer { call, sdp: offer() }).unwrap();
+    wait(&a, |e| matches!(e, Event::Answered { .. }).then_some(()));
+    b.command(Command::Hangup(call)).unwrap();
+    wait(&a, |e| matches!(e, Event::Ended { cause: EndCause::RemoteHangup, .. }).then_some(()));
+}
+
+#[test]
 fn closing_ends_calls_and_keeps_their_events() {
     let (mut a, b) = (start("127.0.0.1:0"), start("127.0.0.1:0"));
     let to = format!("sip:b@{}", b.local_addr());

@@ -60,6 +60,7 @@ fn corpus() -> Vec<(String, Vec<u8>)> {
 /// peer has made. Our tag of that one.
 fn busy() -> (Net, String) {
     let mut net = Net::of(2, Link::GOOD, 3);
+    net.nameless = true;
     net.call_up();
     net.agents[0].dial(net.now, dial("sip:peer@10.0.0.50")).unwrap();
     let offer = sdp(7000);
@@ -213,7 +214,10 @@ proptest! {
         let text = String::from_utf8_lossy(&bytes);
         let local = mr_sip_signaling::sdp::LocalMedia::new("10.0.0.1:4000".parse().unwrap());
         if let Ok((answer, plan)) = mr_sip_signaling::sdp::answer(&text, &local) {
-            prop_assert!(mr_sip_signaling::sdp::accept(&answer, &local).is_ok() || !answer.starts_with("v=0\r\n") || answer.contains(" 0 RTP"));
+            // what was answered is what an offerer with one line, audio, can take
+            let lines = answer.lines().filter(|l| l.starts_with("m=")).count();
+            let accepted = mr_sip_signaling::sdp::accept(&answer, &local);
+            prop_assert!(accepted.is_ok() || lines > 1, "{text:?} -> {answer:?}: {accepted:?}");
             prop_assert!((10..=60).contains(&plan.ptime_ms));
         }
         let _ = mr_sip_signaling::sdp::accept(&text, &local);

@@ -2,7 +2,7 @@
 
 use std::{
     io,
-    net::SocketAddr,
+    net::{IpAddr, SocketAddr},
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering::Relaxed},
@@ -173,6 +173,7 @@ impl Endpoint {
         let running = Running {
             poll,
             socket,
+            is_v6: local.is_ipv6(),
             agent,
             orders: taken,
             events: told,
@@ -256,6 +257,7 @@ impl Drop for Endpoint {
 struct Running {
     poll: Poll,
     socket: UdpSocket,
+    is_v6: bool,
     agent: UserAgent,
     orders: Receiver<Order>,
     events: Sender<Event>,
@@ -325,6 +327,8 @@ impl Running {
             match self.socket.recv_from(buffer) {
                 Ok((length, from)) => {
                     self.stats.received.fetch_add(1, Relaxed);
+                    // on a socket for both families IPv4 looks like IPv6
+                    let from = SocketAddr::new(from.ip().to_canonical(), from.port());
                     if let Some(bytes) = buffer.get(..length) {
                         log::trace!("{from} -> {}", start_line(bytes));
                         self.agent.handle_datagram(Instant::now(), from, bytes);
@@ -379,7 +383,7 @@ impl Running {
 
     fn send(&mut self) {
         while let Some(Transmit { to, bytes }) = self.agent.poll_transmit() {
-            match self.socket.send_to(&bytes, to) {
+            match self.socket.send_to(&bytes, self.as_sent(to)) {
                 Ok(_) => {
                     log::trace!("{to} <- {}", start_line(&bytes));
                     self.stats.sent.fetch_add(1, Relaxed);
@@ -394,6 +398,14 @@ impl Running {
             }
         }
         self.stats.malformed.store(self.agent.counters().malformed, Relaxed);
+    }
+
+    /// An address as the socket wants it: one for both families takes IPv4 addresses only as IPv6.
+    fn as_sent(&self, to: SocketAddr) -> SocketAddr {
+        match to.ip() {
+            IpAddr::V4(ip) if self.is_v6 => SocketAddr::new(ip.to_ipv6_mapped().into(), to.port()),
+            _ => to,
+        }
     }
 
     /// Everything the agent has for others: datagrams, questions, events.

@@ -83,6 +83,8 @@ pub struct Net {
     pub link: Link,
     /// Datagrams that it says `true` to are lost.
     pub lose: Filter,
+    /// No name is ever found; else names wait for the test to answer.
+    pub nameless: bool,
     flying: BTreeMap<(Instant, u64), (SocketAddr, SocketAddr, Vec<u8>)>,
     sequence: u64,
     chance: fastrand::Rng,
@@ -130,6 +132,7 @@ impl Net {
             outside: Vec::new(),
             link,
             lose: Box::new(|_| false),
+            nameless: false,
             flying: BTreeMap::new(),
             sequence: 0,
             chance: fastrand::Rng::with_seed(seed),
@@ -147,6 +150,9 @@ impl Net {
 
     fn collect(&mut self) {
         for i in 0..self.agents.len() {
+            while let Some(question) = self.nameless.then(|| self.agents[i].poll_resolve()).flatten() {
+                self.agents[i].handle_resolved(self.now, question.id, &[]);
+            }
             while let Some(transmit) = self.agents[i].poll_transmit() {
                 let from = self.addresses[i];
                 let seen = Seen {
