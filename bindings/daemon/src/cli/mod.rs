@@ -12,6 +12,8 @@ mod keys;
 mod live;
 mod ps;
 mod start;
+#[cfg(test)]
+mod tests;
 mod watch;
 
 use std::path::{Path, PathBuf};
