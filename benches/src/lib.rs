@@ -1,1 +1,2 @@
-//! Latency, load, quality and speech benches.
+//! Latency, load, quality and speech benches: what they share.
+pub mod histogram;

@@ -137,6 +137,10 @@ fn a_tone_through_caller_and_to_phone_comes_back_whole_at_both_rates() {
         media.until(Route::Jack);
         assert!(server.tool("jack_disconnect", &["mr-sip:c1:agent", "mr-sip:c1:to_phone"]).0);
         assert!(server.tool("jack_connect", &["mr-sip:c1:caller", "mr-sip:c1:to_phone"]).0);
+        // For scripts/test_jack.sh, which shows them.
+        for line in server.tool("jack_lsp", &["-c", "mr-sip"]).1.lines() {
+            println!("port: {line}");
+        }
         media.next = Instant::now();
         media.run(Duration::from_secs(1), silence, silence);
         media.heard.clear();
