@@ -1,6 +1,7 @@
 //! The JACK room against real servers: `jackd` on the dummy driver.
 
 #[path = "support/jackd.rs"]
+#[allow(dead_code, reason = "not every test does everything to its server")]
 mod jackd;
 
 use std::collections::VecDeque;

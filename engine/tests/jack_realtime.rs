@@ -2,6 +2,7 @@
 //! side of it, while calls come and go.
 
 #[path = "support/jackd.rs"]
+#[allow(dead_code, reason = "not every test does everything to its server")]
 mod jackd;
 
 use std::time::{Duration, Instant};

@@ -13,6 +13,7 @@
 
 // The servers are started as the engine's own tests start them.
 #[path = "../../../engine/tests/support/jackd.rs"]
+#[allow(dead_code, reason = "tests also kill their servers and start them again")]
 mod jackd;
 
 use std::io::ErrorKind;
@@ -23,7 +24,6 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
-use benches::histogram::{self, Row, Summary};
 use clap::Parser;
 use engine::codec::{Codec, PCMU_PAYLOAD_TYPE};
 use engine::rtp::packet::Packet;
@@ -32,6 +32,7 @@ use engine::{
     PACKET_SAMPLES, TICK_SAMPLES, WriteResult,
 };
 use jackd::Jackd;
+use mr_sip_benches::histogram::{self, Row, Summary};
 use serde::Serialize;
 use thread_priority::{
     RealtimeThreadSchedulePolicy, ThreadPriority, ThreadSchedulePolicy, set_thread_priority_and_policy,

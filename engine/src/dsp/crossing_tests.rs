@@ -110,9 +110,7 @@ fn roughness(samples: &[f32]) -> f32 {
 
 #[test]
 fn ten_minutes_of_drift_leave_the_fill_at_its_set_point_and_lose_nothing() {
-    for (rate, period, ppm) in
-        [(8_000, 160, 200.0), (8_000, 80, -200.0), (48_000, 256, 200.0), (48_000, 128, -200.0), (44_100, 1_024, 200.0)]
-    {
+    for (rate, period, ppm) in [(8_000, 160, 200.0), (48_000, 128, -200.0), (44_100, 1_024, 200.0)] {
         let mut line = Line::new(rate, period, ppm);
         line.jitter_us = 500;
         let mut worst = 0.0f32;

@@ -49,7 +49,6 @@ impl Jackd {
     }
 
     /// Runs one of jackd2's own tools against this server and returns what it printed.
-    #[allow(dead_code, reason = "not every user of this file patches ports")]
     pub(crate) fn tool(&self, program: &str, arguments: &[&str]) -> (bool, String) {
         let output = Command::new(program)
             .args(arguments)
@@ -62,7 +61,6 @@ impl Jackd {
     }
 
     /// Sends the server a signal (SIGSTOP: it hangs).
-    #[allow(dead_code, reason = "not every user of this file does")]
     pub(crate) fn signal(&self, signal: libc::c_int) {
         // SAFETY: a signal to a child of ours that has not been waited for yet, so the number is still its own.
         unsafe { libc::kill(self.child.id() as libc::pid_t, signal) };
