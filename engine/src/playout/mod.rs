@@ -270,7 +270,7 @@ impl Playout {
     /// Adds samples to the line.
     fn step(&mut self, now: Time, counters: &Counters) {
         if let State::Waiting(first) = self.state {
-            let waited = first.map(|first| (now.as_samples_8k() - first.as_samples_8k()) + TICK_SAMPLES as f64);
+            let waited = first.map(|first| now.as_samples_8k() - first.as_samples_8k());
             match self.slots.first() {
                 Some(packet) if waited.is_some_and(|waited| waited >= self.delay.target()) => {
                     self.state = State::Playing;
@@ -304,9 +304,13 @@ impl Playout {
     /// There is a packet, but not the one that should be played now.
     fn bridge_gap(&mut self, next: &Waiting, now: Time, counters: &Counters) {
         let gap = next.timestamp - self.play_at;
+        let silence = self.stream.is_some_and(|s| {
+            // nothing is missing between the two by their numbers, or it was no audio
+            next.sequence == s.played + 1 || (s.played + 1..next.sequence).contains(&s.other)
+        });
         if self.current_delay(now) - self.delay.target() < TOO_SHORT {
             // it is more likely late than lost: wait for it, which the delay needs anyway
-            self.invent(TICK_SAMPLES, false, counters);
+            self.invent(TICK_SAMPLES, silence, counters);
             self.ahead += samples(TICK_SAMPLES);
             return;
         }
@@ -319,10 +323,6 @@ impl Playout {
             self.play_at = next.timestamp;
             return;
         }
-        let silence = self.stream.is_some_and(|s| {
-            // nothing is missing between the two by their numbers, or it was no audio
-            next.sequence == s.played + 1 || (s.played + 1..next.sequence).contains(&s.other)
-        });
         let count = gap.min(samples(TICK_SAMPLES));
         self.invent(usize::try_from(count).unwrap_or(TICK_SAMPLES), silence, counters);
         self.play_at += count;

@@ -43,6 +43,7 @@ impl Jackd {
     }
 
     /// Starts it anew under the same name, perhaps with another rate and period.
+    #[allow(dead_code, reason = "not every user of this file does")]
     pub(crate) fn start_again(&mut self, rate_hz: u32, period: u32) {
         self.child = spawn(&self.name, rate_hz, period);
         self.wait_until_up();
