@@ -131,7 +131,8 @@ impl UserAgent {
         }
     }
 
-    /// The system said that nothing listens there (an ICMP error).
+    /// The system said that nothing listens there (an ICMP error), or that there is no way. Requests that have had no answer
+    /// are given up when it says so twice.
     pub fn handle_unreachable(&mut self, now: Instant, to: SocketAddr) {
         self.on_unreachable(now, to);
     }

@@ -445,10 +445,17 @@ fn names_are_asked_for_and_waited_for() {
 }
 
 #[test]
-fn an_unreachable_address_is_told_at_once() {
+fn an_unreachable_address_is_given_up_when_that_is_said_twice() {
     let mut net = one();
     let call = net.agents[0].dial(net.now, dial("sip:peer@10.0.0.50")).unwrap();
     let now = net.now;
     net.agents[0].handle_unreachable(now, peer());
+    net.run(Duration::from_secs(1));
+    assert!(net.events[0].is_empty(), "once may be old news");
+    assert_eq!(net.take_kinds_to_peer(), ["INVITE", "INVITE"]);
+    let now = net.now;
+    net.agents[0].handle_unreachable(now, peer());
     assert_eq!(net.ended(0), (call, EndCause::Network, None));
+    net.run(MINUTE);
+    assert!(net.take_kinds_to_peer().is_empty() && net.agents[0].is_idle());
 }

@@ -121,7 +121,7 @@ fn what_cannot_be_dialled_is_told_with_its_tag() {
 }
 
 #[test]
-fn a_dead_port_is_noticed_at_once() {
+fn a_dead_port_is_noticed_long_before_timer_b() {
     let endpoint = start("127.0.0.1:0");
     let dead = processes::free_port();
     let begin = Instant::now();

@@ -63,6 +63,8 @@ pub(super) struct Client {
     pub(super) tries: u8,
     /// The 2xx answers so far, each with its ACK once that was sent.
     pub(super) forks: Vec<Fork>,
+    /// The system has said once that nobody is there.
+    refused: bool,
 }
 
 #[derive(Debug)]
@@ -155,7 +157,8 @@ impl UserAgent {
             call.state = State::Calling(Some(key.clone()));
         }
         let machine = ClientTransaction::new(now, request.method == Method::Invite);
-        let client = Client { machine, request, bytes, to, owner, account, hop, tries, forks: Vec::new() };
+        let client =
+            Client { machine, request, bytes, to, owner, account, hop, tries, forks: Vec::new(), refused: false };
         self.clients.insert(key.clone(), client);
         self.refresh_client(&key);
     }
@@ -334,7 +337,8 @@ impl UserAgent {
         let key = ClientKey { branch: invite.branch.clone(), cancel: true };
         let machine = ClientTransaction::new(now, false);
         let owner = Owner::Nobody;
-        let client = Client { machine, request, bytes, to, owner, account, hop, tries: 0, forks: Vec::new() };
+        let client =
+            Client { machine, request, bytes, to, owner, account, hop, tries: 0, forks: Vec::new(), refused: false };
         self.clients.insert(key.clone(), client);
         self.refresh_client(&key);
         self.refresh_client(invite);
@@ -357,18 +361,19 @@ impl UserAgent {
         self.refresh_client(key);
     }
 
-    /// The system refuses to send there: what has not been answered yet will not be.
+    /// The system says that nobody is there. Once may be old news, of a datagram to somebody who was there before; what is
+    /// still not answered the second time, after it was sent again, will not be.
     pub(super) fn on_unreachable(&mut self, now: Instant, to: SocketAddr) {
-        let keys: Vec<_> = self
-            .clients
-            .iter()
-            .filter(|(_, c)| c.to == to && c.machine.state() == ClientState::Calling)
-            .map(|(k, _)| k.clone())
-            .collect();
-        for key in keys {
-            let Some(client) = self.clients.get_mut(&key) else { continue };
-            client.machine.terminate();
-            let owner = client.owner.clone();
+        let unanswered = |c: &Client| c.to == to && c.machine.state() == ClientState::Calling;
+        let mut given_up = Vec::new();
+        for (key, client) in self.clients.iter_mut().filter(|(_, c)| unanswered(c)) {
+            if std::mem::replace(&mut client.refused, true) {
+                client.machine.terminate();
+                given_up.push((key.clone(), client.owner.clone()));
+            }
+        }
+        for (key, owner) in given_up {
+            self.names.forget(to);
             self.refresh_client(&key);
             self.lost(now, owner, Lost::Network);
         }

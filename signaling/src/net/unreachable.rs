@@ -1,6 +1,6 @@
 //! ICMP's news: which of the addresses that were sent to has nobody listening.
 //!
-//! Without it a call to a dead port is noticed only after timer B's 32 s; RFC 3261 section 18.4 wants it told at once. Linux
+//! Without it a call to a dead port is noticed only after timer B's 32 s; RFC 3261 section 18.4 wants it told. Linux
 //! keeps such errors in a queue of their own, with the address that the datagram had been sent to.
 
 use std::{
