@@ -61,6 +61,9 @@ const COUNTED: i64 = 8_000;
 /// to find a cut in, and pieces to put in.
 const LINE: usize = HISTORY + 4 * MAX_PAYLOAD;
 
+/// The most that one step adds: a packet, the one after it, and a piece put in; and what was pending before.
+const STEP_ROOM: usize = 2 * MAX_PAYLOAD + stretch::MAX_PIECE + 2 * TICK_SAMPLES;
+
 /// An audio packet with what playout needs to know of it.
 #[derive(Debug, Clone, Copy)]
 pub struct AudioPacket<'a> {
@@ -419,10 +422,10 @@ impl Playout {
         self.since_change = 0;
     }
 
-    /// Forgets what was heard long ago.
+    /// Forgets what was heard long ago, whenever the line has no more room for what one step can add.
     fn make_room(&mut self) {
         let keep_from = self.read - HISTORY;
-        if keep_from > 0 {
+        if keep_from > 0 && self.end > LINE - STEP_ROOM {
             self.line.copy_within(keep_from..self.end, 0);
             self.read = HISTORY;
             self.end -= keep_from;
