@@ -1,0 +1,273 @@
+//! `mr-sip doctor`: looks at this machine and the configuration as the daemon would, and names the fix for what is
+//! missing. It changes nothing and disturbs no running daemon.
+
+use std::io::{IsTerminal, Write};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use clap::Args;
+use control::types::{AccountState, DaemonStatus, EventFilter, Hello, Status};
+use control::{Client, ControlError};
+use engine::jack::{JackBridge, JackConfig, JackState};
+use engine::realtime::Grant;
+use engine::{Engine, EngineConfig};
+use serde_json::json;
+use signaling::net::{Endpoint, EndpointConfig};
+use signaling::{Event, UserAgentConfig};
+
+use crate::config::{Config, JackMode, process_environment};
+use crate::exit::Exit;
+use crate::serve;
+
+/// A registrar that has not answered by then is not answering.
+const REGISTRAR_LIMIT: Duration = Duration::from_secs(8);
+/// Recordings need about 2 MB a minute; below this little is left of a working day.
+const LOW_DISK: u64 = 1 << 30;
+
+/// Options of `mr-sip doctor`.
+#[derive(Debug, Args)]
+pub struct DoctorArgs {
+    /// Do not contact registrars
+    #[arg(long)]
+    offline: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Health {
+    Good,
+    /// Works, but not as well as it could.
+    Weak,
+    /// The daemon cannot do its work.
+    Bad,
+}
+
+#[derive(Debug)]
+struct Finding {
+    what: &'static str,
+    health: Health,
+    text: String,
+}
+
+/// Prints findings as they are made.
+struct Report {
+    findings: Vec<Finding>,
+    json: bool,
+    colours: bool,
+}
+
+impl Report {
+    fn add(&mut self, what: &'static str, health: Health, text: impl Into<String>) {
+        let finding = Finding { what, health, text: text.into() };
+        if !self.json {
+            let (mark, colour) = match health {
+                Health::Good => ("ok  ", "32"),
+                Health::Weak => ("weak", "33"),
+                Health::Bad => ("BAD ", "31"),
+            };
+            let mark = if self.colours { format!("\x1b[{colour}m{mark}\x1b[0m") } else { mark.to_owned() };
+            println!("{mark}  {:<12} {}", finding.what, finding.text);
+            let _ = std::io::stdout().flush();
+        }
+        self.findings.push(finding);
+    }
+}
+
+/// Runs it. Exit code 0 when nothing is bad.
+pub fn run(args: &DoctorArgs, named: Option<&Path>, as_json: bool) -> Exit {
+    let colours = std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none();
+    let mut report = Report { findings: Vec::new(), json: as_json, colours };
+    match Config::load(named, &process_environment) {
+        Err(error) => report.add("config", Health::Bad, error.to_string()),
+        Ok((config, path)) => {
+            let text =
+                path.map_or_else(|| "no file; defaults and environment".into(), |path| path.display().to_string());
+            report.add("config", Health::Good, text);
+            let running = daemon(&config, &mut report);
+            sip(&config, running.as_ref(), args.offline, &mut report);
+            real_time(&config, &mut report);
+            jack(&config, &mut report);
+            model(&config, &mut report);
+            recordings(&config.recordings_folder(), config.recording.enabled, &mut report);
+            programs(&mut report);
+        }
+    }
+    let good = report.findings.iter().all(|finding| finding.health != Health::Bad);
+    if as_json {
+        let findings: Vec<_> = report
+            .findings
+            .iter()
+            .map(|f| {
+                let health = match f.health {
+                    Health::Good => "ok",
+                    Health::Weak => "weak",
+                    Health::Bad => "bad",
+                };
+                json!({ "what": f.what, "health": health, "text": f.text })
+            })
+            .collect();
+        println!("{}", json!({ "ok": good, "findings": findings }));
+    }
+    if good { Exit::Ok } else { Exit::Error }
+}
+
+/// Whether a daemon runs, and what it says of itself.
+fn daemon(config: &Config, report: &mut Report) -> Option<Status> {
+    let socket = config.control.socket.clone().unwrap_or_else(control::socket::default_path);
+    let hello = Hello { client: "doctor".into(), events: EventFilter::None, ..Hello::default() };
+    match Client::connect(&socket, hello).and_then(|mut client| client.request(&DaemonStatus {})) {
+        Ok(status) => {
+            report.add("daemon", Health::Good, format!("runs as process {} on {}", status.pid, socket.display()));
+            Some(status)
+        }
+        Err(ControlError::NotRunning(_)) => {
+            report.add("daemon", Health::Weak, "is not running; start it with: mr-sip serve");
+            None
+        }
+        Err(error) => {
+            report.add("daemon", Health::Bad, error.to_string());
+            None
+        }
+    }
+}
+
+fn sip(config: &Config, running: Option<&Status>, offline: bool, report: &mut Report) {
+    if let Some(status) = running {
+        for account in &status.accounts {
+            let (health, text) = match account.state {
+                AccountState::Registered => (Health::Good, "is registered".to_owned()),
+                AccountState::Unregistered => (Health::Weak, "is not registered".to_owned()),
+                AccountState::Failed => (Health::Bad, account.reason.clone().unwrap_or_default()),
+            };
+            report.add("account", health, format!("{}: {text}", account.account));
+        }
+        return;
+    }
+    match std::net::UdpSocket::bind(config.sip.bind) {
+        Ok(_) => report.add("SIP port", Health::Good, format!("{} is free", config.sip.bind)),
+        Err(error) => {
+            report.add(
+                "SIP port",
+                Health::Bad,
+                format!("{}: {error}; set another address or port in sip.bind", config.sip.bind),
+            );
+        }
+    }
+    if config.accounts.is_empty() {
+        let text = "none: calls go only to and from addresses; set SIP_GATEWAY, SIP_USER and SIP_PASSWORD, or see mr-sip config init";
+        report.add("account", Health::Weak, text);
+    } else if !offline {
+        register(config, report);
+    }
+}
+
+/// Registers every account for a moment from a port of its own.
+fn register(config: &Config, report: &mut Report) {
+    let mut agent = UserAgentConfig::new(([0, 0, 0, 0], 0).into());
+    agent.accounts = serve::accounts(config);
+    let mut waiting: Vec<&str> = config.accounts.iter().filter(|a| a.register).map(|a| a.name.as_str()).collect();
+    let mut endpoint = match Endpoint::start(EndpointConfig { bind: ([0, 0, 0, 0], 0).into(), agent }, || {}) {
+        Ok(endpoint) => endpoint,
+        Err(error) => return report.add("account", Health::Bad, error.to_string()),
+    };
+    let began = Instant::now();
+    while let Some(left) = REGISTRAR_LIMIT.checked_sub(began.elapsed()).filter(|_| !waiting.is_empty()) {
+        let (account, health, text) = match endpoint.recv_timeout(left) {
+            Some(Event::Registered { account, expires }) => {
+                let text = format!("registered in {} ms, for {} s", began.elapsed().as_millis(), expires.as_secs());
+                (account, Health::Good, text)
+            }
+            Some(Event::RegistrationFailed { account, reason, .. }) => (account, Health::Bad, reason),
+            _ => continue,
+        };
+        if waiting.contains(&account.as_str()) {
+            waiting.retain(|name| *name != account);
+            report.add("account", health, format!("{account}: {text}"));
+        }
+    }
+    for name in waiting {
+        let text = format!(
+            "{name}: the registrar did not answer within {} s; check its name and the firewall",
+            REGISTRAR_LIMIT.as_secs()
+        );
+        report.add("account", Health::Bad, text);
+    }
+    endpoint.close();
+}
+
+fn real_time(config: &Config, report: &mut Report) {
+    // a free port of the loopback, whatever the daemon uses
+    let engine_config = EngineConfig { jack: None, ..serve::engine_config(config) };
+    match Engine::start(engine_config) {
+        Err(error) => report.add("engine", Health::Bad, error.to_string()),
+        Ok(engine) => {
+            let granted = engine.report();
+            for (what, grant) in
+                [("core", &granted.pinned), ("SCHED_FIFO", &granted.realtime), ("memory lock", &granted.memory_locked)]
+            {
+                let health = if matches!(grant, Grant::Refused { .. }) { Health::Weak } else { Health::Good };
+                report.add(what, health, grant.to_string());
+            }
+        }
+    }
+}
+
+fn jack(config: &Config, report: &mut Report) {
+    if config.jack.mode == JackMode::Off {
+        return report.add("JACK", Health::Good, "off: direct audio");
+    }
+    let probe = JackConfig {
+        server_name: (!config.jack.server.is_empty()).then(|| config.jack.server.clone()),
+        client_name: format!("{}-doctor", config.jack.client),
+        max_calls: 1,
+        wait_for_server: false,
+        ..JackConfig::default()
+    };
+    match JackBridge::start(probe).map(|bridge| bridge.state()) {
+        Ok(JackState::Running { server, rate_hz, period, .. }) => {
+            report.add("JACK", Health::Good, format!("server {server:?} at {rate_hz} Hz, {period} frames a period"));
+        }
+        Ok(_) => report.add("JACK", Health::Weak, "no server answers; calls will go direct"),
+        Err(error) => {
+            let health = if config.jack.mode == JackMode::On { Health::Bad } else { Health::Weak };
+            report.add("JACK", health, format!("{error}; without it audio goes direct"));
+        }
+    }
+}
+
+fn model(config: &Config, report: &mut Report) {
+    match asr::model::find(&config.asr.model, &config.models_folder()) {
+        Ok(path) => report.add("model", Health::Good, path.display().to_string()),
+        Err(error) => report.add("model", Health::Bad, error.to_string()),
+    }
+}
+
+fn recordings(folder: &Path, enabled: bool, report: &mut Report) {
+    if !enabled {
+        return report.add("recordings", Health::Good, "are switched off");
+    }
+    // the nearest folder that exists is the one whose disk counts
+    let existing: PathBuf = folder.ancestors().find(|path| path.is_dir()).unwrap_or(Path::new("/")).to_owned();
+    match nix::sys::statvfs::statvfs(&existing) {
+        Ok(disk) => {
+            let free = disk.blocks_available() * disk.fragment_size();
+            let health = if free < LOW_DISK { Health::Weak } else { Health::Good };
+            report.add("recordings", health, format!("{}, {:.1} GB free", folder.display(), free as f64 / 1e9));
+        }
+        Err(error) => report.add("recordings", Health::Bad, format!("{}: {error}", folder.display())),
+    }
+}
+
+/// What the demo and the tests need beside the daemon.
+fn programs(report: &mut Report) {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let missing: Vec<&str> = [("jackd", "jackd2"), ("espeak-ng", "espeak-ng"), ("baresip", "baresip-core")]
+        .into_iter()
+        .filter(|(program, _)| !std::env::split_paths(&path).any(|folder| folder.join(program).is_file()))
+        .map(|(_, package)| package)
+        .collect();
+    if missing.is_empty() {
+        report.add("demo", Health::Good, "jackd, espeak-ng and baresip are there");
+    } else {
+        report.add("demo", Health::Weak, format!("for `mr-sip demo`: apt-get install {}", missing.join(" ")));
+    }
+}

@@ -1,0 +1,167 @@
+//! What the engine and the ears tell, and what has to be moved along every few milliseconds.
+
+use std::time::{Duration, Instant};
+
+use asr::EarsEvent;
+use control::types::{CallId, Cause, Event, MediaState, Speaker};
+use engine::MediaEvent;
+
+use super::call::Media;
+use super::switchboard::{Channel, Switchboard};
+
+/// How often a playing response's progress is told.
+const PROGRESS: Duration = Duration::from_millis(200);
+
+impl Switchboard {
+    /// Everything the media of a call can tell.
+    pub(super) fn on_media(&mut self, number: u32, event: MediaEvent) {
+        let call = CallId(number);
+        let Some(record) = self.calls.get_mut(&number) else { return };
+        match event {
+            MediaEvent::Digit { digit, duration } => {
+                self.notify(&Event::CallDtmf { call, digit, duration_ms: duration.as_millis() as u64 });
+            }
+            MediaEvent::MediaLost => {
+                if let Some(up) = record.up() {
+                    up.lost_since = Some(Instant::now());
+                }
+                self.notify(&Event::CallMedia { call, state: MediaState::Lost });
+            }
+            MediaEvent::MediaFound => {
+                if let Some(up) = record.up() {
+                    up.lost_since = None;
+                }
+                self.notify(&Event::CallMedia { call, state: MediaState::Found });
+            }
+            MediaEvent::ResponseStarted { .. } => {
+                record.response_began = record.media_time();
+                record.last_progress = Some(Instant::now());
+                if let Some((response, generation)) = record.speech.playing() {
+                    self.notify(&Event::ResponseStarted { call, response, generation });
+                }
+            }
+            MediaEvent::ResponseFinished { generation, played, interrupted } => {
+                if let Some(finished) = record.speech.finished(generation, played, interrupted) {
+                    self.response_over(number, finished);
+                    self.pump_voice(number);
+                }
+            }
+            MediaEvent::JackLost => record.jack = false,
+            MediaEvent::JackBack => record.jack = true,
+            MediaEvent::RecordingFailed(reason) => {
+                log::error!("{call}: the recording stopped: {reason}");
+                self.notify(&Event::DaemonWarning {
+                    text: format!("{call}: the recording stopped, the call goes on: {reason}"),
+                });
+            }
+            _ => {}
+        }
+    }
+
+    /// Everything the ears can tell.
+    pub(super) fn on_ears(&mut self, event: EarsEvent) {
+        let number = event.stream().0;
+        let call = CallId(number);
+        let ms = |time: Duration| time.as_millis() as u64;
+        match event {
+            EarsEvent::SpeechStart { at, .. } => {
+                self.notify(&Event::SpeechStart { call, at_ms: ms(at) });
+                let speaking = self.calls.get(&number).is_some_and(|record| record.speech.is_busy());
+                if self.config.turns.barge_in && speaking {
+                    self.flush_voice(number, false);
+                }
+            }
+            EarsEvent::SpeechStop { at, .. } => self.notify(&Event::SpeechStop { call, at_ms: ms(at) }),
+            EarsEvent::Partial { utterance, text, start, end, .. } => {
+                let latency_ms = self
+                    .calls
+                    .get(&number)
+                    .and_then(super::call::CallRecord::media_time)
+                    .map_or(0, |now| ms(now.saturating_sub(end)));
+                let (start_ms, end_ms) = (ms(start), ms(end));
+                self.notify(&Event::TranscriptPartial { call, utterance, text, start_ms, end_ms, latency_ms });
+            }
+            EarsEvent::Final { utterance, text, start, end, latency, .. } => {
+                if let Some(record) = self.calls.get_mut(&number) {
+                    record.speech.caller_turn_ended();
+                    if !text.is_empty() {
+                        record.add_line(Speaker::Caller, Some(text.clone()), start, end, Some(utterance));
+                    }
+                }
+                let (start_ms, end_ms, latency_ms) = (ms(start), ms(end), ms(latency));
+                self.notify(&Event::TranscriptFinal { call, utterance, text, start_ms, end_ms, latency_ms });
+            }
+            EarsEvent::Closed { .. } => {
+                let over = self.calls.get_mut(&number).is_some_and(|record| {
+                    record.heard = false;
+                    record.is_over()
+                });
+                if over {
+                    self.summarise(number);
+                }
+            }
+            EarsEvent::WorkerRestarted { worker, cause, .. } => {
+                let text = format!("speech recogniser {worker} {cause}; it was started again");
+                log::error!("{text}");
+                self.notify(&Event::DaemonWarning { text });
+            }
+            _ => {}
+        }
+    }
+
+    /// Moves everything along: the agent's voices, subscriptions, progress, calls whose media is gone, JACK's state.
+    pub(super) fn pump(&mut self, now: Instant) {
+        let busy: Vec<u32> =
+            self.calls.values().filter(|call| matches!(call.media, Media::Up(_))).map(|call| call.id.0).collect();
+        for number in busy {
+            self.pump_voice(number);
+            self.tell_progress(number, now);
+            self.end_if_media_is_gone(number, now);
+        }
+        let began = self.began;
+        for ((client, channel), used) in &mut self.channels {
+            if let Channel::Ears(subscription) = used {
+                subscription.pump(*client, *channel, began, &mut self.server);
+            }
+        }
+        let jack = super::report::jack_state(&self.engine.jack_state());
+        if jack != self.jack {
+            self.jack = jack;
+            self.server.notify(&Event::JackState { state: jack }, None);
+        }
+        self.end_overdue_rings(now);
+    }
+
+    fn pump_voice(&mut self, number: u32) {
+        if let Some(call) = self.calls.get_mut(&number)
+            && let Media::Up(up) = &mut call.media
+        {
+            call.speech.pump(up.handle.voice());
+        }
+    }
+
+    fn tell_progress(&mut self, number: u32, now: Instant) {
+        let Some(call) = self.calls.get_mut(&number) else { return };
+        let Some(last) = call.last_progress.filter(|last| now.duration_since(*last) >= PROGRESS) else { return };
+        let Media::Up(up) = &mut call.media else { return };
+        let Some((response, generation)) = call.speech.playing() else { return };
+        let position = call.speech.position(up.handle.voice());
+        call.last_progress = Some(last + PROGRESS);
+        let id = call.id;
+        let (played_ms, queued_ms) = (position.played_ms, position.queued_ms);
+        self.notify(&Event::ResponseProgress { call: id, response, generation, played_ms, queued_ms });
+    }
+
+    fn end_if_media_is_gone(&mut self, number: u32, now: Instant) {
+        let Some(limit) = self.config.media_lost_after() else { return };
+        let gone = self
+            .calls
+            .get_mut(&number)
+            .and_then(|call| call.up()?.lost_since)
+            .is_some_and(|since| now.duration_since(since) + super::MEDIA_LOST >= limit);
+        if gone {
+            let reason = format!("no audio came from the far end for {} s", limit.as_secs());
+            self.hang_up_for(number, Cause::Media, &reason);
+        }
+    }
+}
