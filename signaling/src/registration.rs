@@ -213,7 +213,7 @@ impl Registration {
         };
         let doubled = first.saturating_mul(1 << self.failures.min(10)).min(longest);
         self.failures += 1;
-        // half of the pause is left to chance, so that many phones do not come back in step
+        // a quarter either way is left to chance, so that many phones do not come back in step
         let pause = doubled.mul_f64(rng.random_range(0.75..1.25));
         let pause = pause.max(at_least.unwrap_or_default().min(LONGEST_EXPIRES));
         self.state = State::Waiting(Some(now + pause));
