@@ -110,10 +110,14 @@ python_tests() {
 
 docs() { RUSTDOCFLAGS='-D warnings' limited cargo doc --locked --workspace --no-deps; }
 
-# The same property tests as among the Rust tests, with far more cases; those that run against the clock, for longer.
+# The tests that run against the clock, for longer than among the Rust tests; the property tests, with more cases.
 fuzz() {
-    PROPTEST_CASES=$((fuzz_seconds * 2000)) MR_SIP_FUZZ_SECONDS=$fuzz_seconds \
-        limited cargo test --locked --workspace --lib --tests fuzz
+    export MR_SIP_FUZZ_SECONDS=$fuzz_seconds PROPTEST_CASES=$((fuzz_seconds * 500))
+    limited cargo test --locked -p mr-sip-engine --test fuzz -- --nocapture &&
+        limited cargo test --locked -p mr-sip-signaling --test storm -- --nocapture &&
+        limited cargo test --locked -p mr-sip-signaling --test fuzz &&
+        limited cargo test --locked -p mr-sip-control --test framing &&
+        limited cargo test --locked -p mr-sip-engine --lib rtp::
 }
 
 summary() {
@@ -129,7 +133,7 @@ summary() {
     if [[ -z $quick ]]; then
         step shell shell_scripts
         if cargo fmt --version >/dev/null 2>&1; then
-            step format cargo fmt --all --check
+            step format cargo fmt --all -- --check --color never
         else
             skip format 'this Rust has no rustfmt (rustup component add rustfmt)'
         fi
