@@ -81,7 +81,10 @@ impl Codec {
 /// A sample as 16 bits: rounded, clamped at full scale; NaN is silence.
 #[must_use]
 pub fn to_i16(sample: f32) -> i16 {
-    (sample * FULL_SCALE).round_ties_even() as i16 // `as` saturates, and makes NaN zero
+    let scaled = sample * FULL_SCALE;
+    // half and cut instead of `round`, which is a library call on processors without SSE 4.1; `as` saturates, and makes
+    // NaN zero
+    (scaled + 0.5_f32.copysign(scaled)) as i16
 }
 
 /// A 16-bit sample as `f32` in [-1, 1).
