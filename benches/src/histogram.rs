@@ -101,6 +101,8 @@ fn draw_row(row: &Row, end: f64, area: &DrawingArea<SVGBackend<'_>, plotters::co
         .light_line_style(WHITE)
         .x_labels(12)
         .y_labels(4)
+        .x_label_formatter(&|ms| format!("{ms:.0}"))
+        .y_label_formatter(&|count| format!("{count:.0}"))
         .x_desc("ms")
         .label_style(("sans-serif", 12).into_font().color(&INK))
         .axis_style(INK)

@@ -19,7 +19,7 @@
 //! # The set point
 //! Just enough that neither side finds the ring dry: one wire block, one port period, and a margin for late threads.
 //! A reader that does run dry (a stall longer than the margin) fades out, waits for the set point, fades in, and makes
-//! the margin larger: this machine stalls that long. More than [`EXCESS_SAMPLES`] too much (the other side stalled and
+//! the margin larger for a minute: this machine stalls that long. More than [`EXCESS_SAMPLES`] too much (the other side stalled and
 //! caught up) is crossfaded away. Both are counted; neither happens while threads keep to their times.
 
 use std::sync::Arc;
@@ -57,6 +57,9 @@ const RATIO_RANGE: f64 = 1.05;
 const EXCESS_SAMPLES: f64 = 320.0;
 /// Fades at the ends of a dry spell: 4 ms, long enough for no click, shorter than a phoneme.
 const FADE_SAMPLES: usize = 32;
+/// The growth is taken back by a sample (1/8 ms) every 2 s, a step within a minute: slower than it can be heard, and a
+/// machine that stalls for as long again is heard once a minute at most.
+const FORGET_S: f64 = 2.0;
 /// What a dry spell adds to the margin: 4 ms.
 const MARGIN_STEP: u32 = 32;
 /// The margin grows no further than this: 24 ms. A machine that stalls longer needs help that buffers cannot give.
@@ -91,7 +94,9 @@ struct Meter {
     /// Whether the wire side reads, so that the port side may steer by its stamp.
     reading: AtomicBool,
     block: AtomicU32,
-    margin: AtomicU32,
+    /// The margin asked for, and what dry spells have added to it.
+    margin: u32,
+    grown: AtomicU32,
     set_point: AtomicU32,
     fill_bits: AtomicU32,
     ppm_bits: AtomicU32,
@@ -106,7 +111,8 @@ impl Meter {
             port: AtomicU64::new(0),
             reading: AtomicBool::new(false),
             block: AtomicU32::new(0),
-            margin: AtomicU32::new(margin.min(MARGIN_GIVEN_MAX)),
+            margin: margin.min(MARGIN_GIVEN_MAX),
+            grown: AtomicU32::new(0),
             set_point: AtomicU32::new(0),
             fill_bits: AtomicU32::new(0),
             ppm_bits: AtomicU32::new(0),
@@ -127,8 +133,19 @@ impl Meter {
 
     fn ran_dry(&self) {
         self.dry.fetch_add(1, Ordering::Relaxed);
-        let margin = self.margin.load(Ordering::Relaxed);
-        self.margin.store((margin + MARGIN_STEP).min(MARGIN_MAX).max(margin), Ordering::Relaxed);
+        let most = MARGIN_MAX.saturating_sub(self.margin);
+        let _ = self
+            .grown
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |grown| Some((grown + MARGIN_STEP).min(most)));
+    }
+
+    /// Takes back a sample of the growth.
+    fn forget(&self) {
+        let _ = self.grown.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |grown| grown.checked_sub(1));
+    }
+
+    fn margin(&self) -> u32 {
+        self.margin + self.grown.load(Ordering::Relaxed)
     }
 
     fn discard(&self, samples: usize) {
@@ -138,6 +155,15 @@ impl Meter {
     fn publish(&self, steering: &Steering, set_point: f64) {
         self.fill_bits.store(((set_point + steering.error()) as f32).to_bits(), Ordering::Relaxed);
         self.ppm_bits.store((steering.deviation() as f32 * 1e6).to_bits(), Ordering::Relaxed);
+    }
+}
+
+/// Lets the margin shrink with the time that passes.
+fn forget(meter: &Meter, calm_s: &mut f64, seconds: f64) {
+    *calm_s += seconds;
+    if *calm_s >= FORGET_S {
+        *calm_s = 0.0;
+        meter.forget();
     }
 }
 
@@ -211,6 +237,7 @@ pub fn to_port(rate_hz: u32, margin: u32) -> Result<(WireWriter, PortReader), Cr
             flow: Flow::Waiting,
             last: 0.0,
             steering: Steering::new(),
+            calm_s: 0.0,
         },
     ))
 }
@@ -233,6 +260,7 @@ pub fn from_port(rate_hz: u32, margin: u32) -> Result<(PortWriter, WireReader), 
             rate_hz,
             written: 0,
             steering: Steering::new(),
+            calm_s: 0.0,
         },
         WireReader { ring: consumer, meter, taken: 0, flow: Flow::Waiting, last: 0.0 },
     ))
@@ -331,6 +359,8 @@ pub struct PortReader {
     flow: Flow,
     last: f32,
     steering: Steering,
+    /// Since the margin last changed by itself.
+    calm_s: f64,
 }
 
 impl std::fmt::Debug for PortReader {
@@ -344,7 +374,7 @@ impl PortReader {
     pub fn read(&mut self, now_us: u64, period: &mut [f32]) {
         let need = period.len() as f64 * f64::from(WIRE_HZ) / f64::from(self.rate_hz);
         let block = self.meter.block.load(Ordering::Relaxed);
-        let set_point = f64::from(block + self.meter.margin.load(Ordering::Relaxed)) + need.ceil();
+        let set_point = f64::from(block + self.meter.margin()) + need.ceil();
         self.meter.set_point.store(set_point as u32, Ordering::Relaxed);
         let wire = self.meter.wire.load(Ordering::Acquire);
         let position = since_stamp(wire, now_us, 2.0 * f64::from(block));
@@ -366,6 +396,7 @@ impl PortReader {
         }
         let seconds = period.len() as f64 / f64::from(self.rate_hz);
         let ratio = self.steering.steer(error, seconds);
+        forget(&self.meter, &mut self.calm_s, seconds);
         self.meter.publish(&self.steering, set_point);
         // In range by construction: steering is limited to a fraction of RATIO_RANGE.
         let _ = self.filter.set_resample_ratio_relative(ratio, true);
@@ -455,6 +486,8 @@ pub struct PortWriter {
     rate_hz: u32,
     written: u32,
     steering: Steering,
+    /// Since the margin last changed by itself.
+    calm_s: f64,
 }
 
 impl std::fmt::Debug for PortWriter {
@@ -467,7 +500,7 @@ impl PortWriter {
     /// Takes one period. `now_us` is when the callback began.
     pub fn write(&mut self, now_us: u64, period: &[f32]) {
         let need = period.len() as f64 * f64::from(WIRE_HZ) / f64::from(self.rate_hz);
-        let set_point = f64::from(self.meter.margin.load(Ordering::Relaxed)) + need.ceil();
+        let set_point = f64::from(self.meter.margin()) + need.ceil();
         self.meter.set_point.store(set_point as u32, Ordering::Relaxed);
         if self.meter.reading.load(Ordering::Acquire) {
             let wire = self.meter.wire.load(Ordering::Acquire);
@@ -475,6 +508,7 @@ impl PortWriter {
             let fill = distance(self.written, wire as u32) + need - since_stamp(wire, now_us, 2.0 * block);
             let seconds = period.len() as f64 / f64::from(self.rate_hz);
             let ratio = self.steering.steer(fill - set_point, seconds);
+            forget(&self.meter, &mut self.calm_s, seconds);
             self.meter.publish(&self.steering, set_point);
             let _ = self.filter.set_resample_ratio_relative(ratio, true);
         } else {

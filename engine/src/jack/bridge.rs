@@ -29,7 +29,7 @@ pub struct JackConfig {
     /// `false`: no server at the start is an error.
     pub wait_for_server: bool,
     /// How far the crossing keeps each ring from running dry: the longest stall of either thread that is not heard.
-    /// Each crossing adds it to the delay. It grows by itself on a machine that stalls for longer.
+    /// Each crossing adds it to the delay. It grows by itself on a machine that stalls for longer, and shrinks back within minutes.
     pub margin: Duration,
 }
 
