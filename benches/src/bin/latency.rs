@@ -1,6 +1,6 @@
 //! How long a sample takes from the caller's packet to the packet that answers it, directly and through JACK.
 //!
-//! A far end on loopback sends RTP with an impulse every quarter of a second and looks for it in what comes back. In
+//! A far end on loopback sends RTP with an impulse every 300 ms and looks for it in what comes back. In
 //! between is the real engine: its sockets, its media thread, and (in JACK mode) a real `jackd` on the dummy driver with
 //! the call's `caller` port patched to its `to_phone`. Without JACK the program itself feeds what the ears hear to the
 //! agent's voice.
