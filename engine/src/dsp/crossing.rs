@@ -8,7 +8,7 @@
 //!
 //! The two clocks differ by up to a few hundred ppm and their threads wake at different times. What must hold once a
 //! crossing runs: every sample that goes in comes out, in order, and the ring's fill stays at its set point by a ratio
-//! that is steered slowly ([`Steering`]): nothing is inserted, repeated or thrown away. All four ends are real-time safe:
+//! that is steered slowly (`steering.rs`): nothing is inserted, repeated or thrown away. All four ends are real-time safe:
 //! memory is taken at construction only, no locks, no system calls. Times come in as microseconds of one monotonic clock.
 //!
 //! # The fill
@@ -19,7 +19,7 @@
 //! # The set point
 //! Just enough that neither side finds the ring dry: one wire block, one port period, and a margin for late threads.
 //! A reader that does run dry (a stall longer than the margin) fades out, waits for the set point, fades in, and makes
-//! the margin larger for a minute: this machine stalls that long. More than [`EXCESS_SAMPLES`] too much (the other side stalled and
+//! the margin larger for a minute: this machine stalls that long. More than 40 ms too much (the other side stalled and
 //! caught up) is crossfaded away. Both are counted; neither happens while threads keep to their times.
 
 use std::sync::Arc;
