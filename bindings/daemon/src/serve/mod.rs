@@ -187,7 +187,6 @@ pub(crate) fn engine_config(config: &Config) -> EngineConfig {
         max_calls: config.sip.max_calls,
         media_lost_after: MEDIA_LOST,
         jack,
-        ..EngineConfig::default()
     }
 }
 

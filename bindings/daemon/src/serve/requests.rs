@@ -336,7 +336,7 @@ impl Switchboard {
             .server
             .open_channel(client)
             .ok_or_else(|| ApiError::new(ErrorCode::NoCapacity, "all channels of this connection are in use"))?;
-        self.channels.insert((client, channel), Channel::Ears(subscription));
+        self.channels.insert((client, channel), Channel::Ears(Box::new(subscription)));
         Ok(SubscribeReply { channel })
     }
 

@@ -41,7 +41,7 @@ pub(super) enum Channel {
     /// The agent's voice, to this call.
     Voice(u32),
     /// The caller's voice, to the client.
-    Ears(Subscription),
+    Ears(Box<Subscription>),
 }
 
 impl Channel {
