@@ -1,0 +1,150 @@
+#!/usr/bin/env python3
+"""Word errors of a trained checkpoint, voice by voice, through a telephone line (u-law, 8 kHz).
+
+Prints for each voice the word error rate, the share of utterances that are right as a whole, and the same for its digit
+strings alone; then, for noises without speech, how often the model says so.
+"""
+
+import argparse
+import pathlib
+import zlib
+
+import numpy as np
+import torch
+
+import data
+import features
+import network
+import noises
+import telephone
+import vocabulary as v
+
+# Utterances decoded at a time; neighbours in length, so that little of it is padding.
+BATCH = 24
+
+# whisper.cpp's usual threshold on the no-speech probability.
+NO_SPEECH_THRESHOLD = 0.6
+NOISE_CLIPS = 200
+NOISE_S = (0.5, 4.0)
+
+
+def edits(said, heard):
+    """Least number of insertions, deletions and substitutions between two lists."""
+    row = list(range(len(heard) + 1))
+    for number, one in enumerate(said, 1):
+        before, row[0] = row[0], number
+        for at, other in enumerate(heard, 1):
+            before, row[at] = row[at], min(row[at] + 1, row[at - 1] + 1, before + (one != other))
+    return row[-1]
+
+
+def recognise(model, sounds):
+    """(rows, no-speech probability) of each 16 kHz sound in `sounds`, in their order."""
+    model.eval()
+    filters = torch.from_numpy(features.mel_filters())
+    order, found = sorted(range(len(sounds)), key=lambda at: len(sounds[at])), [None] * len(sounds)
+    for start in range(0, len(order), BATCH):
+        part = order[start : start + BATCH]
+        context = features.context_frames(len(sounds[part[-1]]))
+        block = np.zeros((len(part), context * features.FRAME_SAMPLES), np.float32)
+        for item, at in enumerate(part):
+            block[item, : len(sounds[at])] = sounds[at]
+        words, no_speech = network.transcribe(model, features.log_mel(torch.from_numpy(block), filters))
+        for item, at in enumerate(part):
+            found[at] = words[item], no_speech[item]
+    model.train()
+    return found
+
+
+class Score:
+    """Counts over utterances."""
+
+    def __init__(self):
+        self.errors = self.words = self.right = self.utterances = self.rejected = 0
+
+    def add(self, said, heard, no_speech):
+        self.errors += edits(said, heard)
+        self.words += len(said)
+        self.right += said == heard
+        self.rejected += no_speech > NO_SPEECH_THRESHOLD
+        self.utterances += 1
+
+    def word_errors(self):
+        return 100 * self.errors / max(1, self.words)
+
+    def whole(self):
+        return 100 * self.right / max(1, self.utterances)
+
+
+def is_digits(text):
+    return set(text.split()) <= set(v.DIGITS) | {"oh"}
+
+
+def measure(model, utterances, seed=""):
+    """{voice: (Score of all, Score of digit strings)} over `utterances`, with the engine's name and "all" as further voices."""
+    sounds = [telephone.line(data.as_float(u.samples), zlib.crc32(f"{seed}{u.text}{at}".encode())) for at, u in enumerate(utterances)]
+    scores = {}
+    for utterance, (heard, no_speech) in zip(utterances, recognise(model, sounds)):
+        for voice in (utterance.voice, utterance.voice.split(":")[0] + ":all"):
+            everything, digits = scores.setdefault(voice, (Score(), Score()))
+            everything.add(utterance.text.split(), v.text_of(heard).split(), no_speech)
+            if is_digits(utterance.text):
+                digits.add(utterance.text.split(), v.text_of(heard).split(), no_speech)
+    return scores
+
+
+def noise_rejection(model, seed=1):
+    """Share of noises whose no-speech probability passes the threshold, in percent."""
+    rng = np.random.default_rng(seed)
+    sounds = []
+    for number in range(NOISE_CLIPS):
+        clip = noises.any_noise(rng, int(features.RATE_HZ * rng.uniform(*NOISE_S)))
+        sounds.append(telephone.line(clip, number))
+    return 100 * np.mean([no_speech > NO_SPEECH_THRESHOLD for _, no_speech in recognise(model, sounds)])
+
+
+def table(scores):
+    """The scores as a Markdown table."""
+    lines = ["| voice | utterances | word errors | wholly right | digits: word errors | digits: wholly right | taken for no speech |"]
+    lines.append("|---|---|---|---|---|---|---|")
+    for voice, (everything, digits) in sorted(scores.items()):
+        lines.append(
+            f"| {voice} | {everything.utterances} | {everything.word_errors():.1f} % | {everything.whole():.0f} % "
+            f"| {digits.word_errors():.1f} % | {digits.whole():.0f} % | {100 * everything.rejected / everything.utterances:.1f} % |"
+        )
+    return "\n".join(lines)
+
+
+def load(path):
+    """The network of a checkpoint that `train.py` wrote."""
+    model = network.Recogniser()
+    model.load_state_dict(torch.load(path, map_location="cpu", weights_only=True)["model"])
+    return model.eval()
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("checkpoint", type=pathlib.Path)
+    parser.add_argument("--corpus", type=pathlib.Path, default=pathlib.Path("corpus"))
+    parser.add_argument("--most", type=int, default=None, help="utterances of each split (all)")
+    parser.add_argument("--errors", action="store_true", help="print every utterance that was not wholly right")
+    options = parser.parse_args()
+    model = load(options.checkpoint)
+    for split in ("test", "demo"):
+        utterances = data.Corpus(options.corpus, split).utterances[: options.most]
+        print(f"\n## {split}\n\n{table(measure(model, utterances))}")
+        if options.errors:
+            print_errors(model, utterances)
+    print(f"\nnoises recognised as no speech: {noise_rejection(model):.1f} %")
+
+
+def print_errors(model, utterances):
+    """Said and heard of each utterance that was misheard."""
+    sounds = [telephone.line(data.as_float(u.samples), at) for at, u in enumerate(utterances)]
+    for utterance, (heard, _) in zip(utterances, recognise(model, sounds)):
+        if utterance.text != v.text_of(heard):
+            print(f"{utterance.voice}\n  said  {utterance.text}\n  heard {v.text_of(heard)}")
+
+
+if __name__ == "__main__":
+    main()
