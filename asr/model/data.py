@@ -1,4 +1,4 @@
-"""From the corpus on disk to batches: utterances cut as a voice detector cuts them, on bad lines, with their target rows."""
+"""From the corpus on disk to batches: utterances cut as a voice detector cuts them, on bad lines, with target rows."""
 
 import collections
 import csv
@@ -27,9 +27,10 @@ Batch = collections.namedtuple("Batch", "mel rows targets words frames")
 class Corpus:
     """The finished shards of one split. `refresh` finds those that were finished since."""
 
-    def __init__(self, folder, split):
-        self.folder, self.split = folder, split
-        self.utterances, self._read = [], set()
+    def __init__(self, folder, split, favourites=()):
+        """Keeps the utterances of the voices in `favourites` in a list of their own, too."""
+        self.folder, self.split, self._favoured = folder, split, favourites
+        self.utterances, self.favourites, self._read = [], [], set()
         self.refresh()
 
     def refresh(self):
@@ -41,6 +42,7 @@ class Corpus:
                     for offset, samples, voice, text in csv.reader(file, delimiter="\t"):
                         piece = pcm[int(offset) : int(offset) + int(samples)]
                         self.utterances.append(Utterance(voice, text, piece))
+        self.favourites = [utterance for utterance in self.utterances if utterance.voice in self._favoured]
 
 
 def as_float(samples):
@@ -57,6 +59,9 @@ class Sampler:
     """Makes random training batches without end."""
 
     NOISE_SHARE = 0.08
+    # So many utterances are of the voices that the demonstration speaks with, whatever their share of the corpus.
+    FAVOURITES = ("espeak:en-us", "espeak:en-gb")
+    FAVOURITE_SHARE = 0.25
     # Two utterances with a pause between: what a turn with a silence in its middle sounds like.
     JOINED_SHARE = 0.15
     JOINED_LONGEST_S = 3.0
@@ -67,8 +72,9 @@ class Sampler:
     WARP_SHARE = 0.6
     # A random prompt of earlier words teaches the decoder to bear one.
     PROMPT_SHARE = 0.06
+    MOST_PROMPT_WORDS = 8
     # The longest sample, at the least and at full difficulty: alignment is found soonest in short ones.
-    LONGEST_S = (2.4, 10.0)
+    LONGEST_S = (2.4, 8.0)
     MOST_WORDS = 28
     # The voice detector's cut: mostly 0.1 to 0.45 s of pre-roll, sometimes nearly none.
     LEAD_S = (0.08, 0.45)
@@ -83,9 +89,9 @@ class Sampler:
     BATCH_FRAMES = 3200
     MOST_ITEMS = 64
     # Frames beyond the longest item: nearly always the margin that callers are told to use; sometimes what they use for
-    # models in general; rarely Whisper's full context.
+    # models in general; for a few items of some pools, Whisper's full context.
     MARGINS = [24] * 16 + [32, 40, 64, 128, 256]
-    FULL_CONTEXT_SHARE = 0.012
+    FULL_CONTEXT_SHARE = 0.064
     FULL_CONTEXT_ITEMS = 6
     # Spectrum masking.
     BAND_MASK_SHARE, BAND_MASK = 0.4, 10
@@ -94,22 +100,27 @@ class Sampler:
     UNCUT_SHARE = 0.05
 
     def __init__(self, corpus, seed, difficulty):
-        """`difficulty` is a function of no arguments: 0 at the beginning of training, 1 from some time on."""
+        """`difficulty` is a function of no arguments: 0 at the beginning, `Stream.HARDEST` from some time on."""
         self.corpus, self.difficulty = corpus, difficulty
         self.rng, self.random = np.random.default_rng(seed), random.Random(seed)
         self.distort = telephone.Distorter(self.rng)
-        self.filters = torch.from_numpy(np.stack([features.mel_filters(1.0)] + [features.mel_filters(w) for w in self.WARPS]))
+        # The first is the true one; the others are drawn from.
+        warps = [1.0, *self.WARPS]
+        self.filters = torch.from_numpy(np.stack([features.mel_filters(warp) for warp in warps]))
 
     def batches(self):
         while True:
             self.corpus.refresh()
             pool = [self._sample() for _ in range(self.POOL)]
-            longest = np.interp(self.difficulty(), [0, 1], self.LONGEST_S) * RATE_HZ
-            pool = [(sound, rows) for sound, rows in pool if len(sound) < longest and len(rows or []) <= self.MOST_WORDS]
-            if self.random.random() < self.FULL_CONTEXT_SHARE * self.POOL / 60:
+            longest = np.interp(self.difficulty(), [0, Stream.HARDEST], self.LONGEST_S) * RATE_HZ
+            pool = [one for one in pool if len(one[0]) < longest and len(one[1] or []) <= self.MOST_WORDS]
+            if self.random.random() < self.FULL_CONTEXT_SHARE:
                 yield self._batch(self.random.sample(pool, self.FULL_CONTEXT_ITEMS), features.MOST_FRAMES)
             pool.sort(key=lambda sample: len(sample[0]))
-            yield from self.random.sample(cut := list(self._cut(pool)), len(cut))
+            pieces = list(self._cut(pool))
+            self.random.shuffle(pieces)
+            for samples, context in pieces:
+                yield self._batch(samples, context)
 
     def _uniform(self, bounds):
         return self.random.uniform(*bounds)
@@ -130,14 +141,15 @@ class Sampler:
         return np.concatenate([around[0], sound, around[1]]), rows
 
     def _utterance(self):
-        utterance = self.random.choice(self.corpus.utterances)
+        favourite = self.random.random() < self.FAVOURITE_SHARE and self.corpus.favourites
+        utterance = self.random.choice(favourite or self.corpus.utterances)
         sound = as_float(utterance.samples)
         if self.random.random() < self.SPEED_SHARE:
             sound = at_speed(sound, self._uniform(self.SPEED))
         return sound, v.rows_of(utterance.text)
 
     def _cut(self, pool):
-        """Batches of neighbouring lengths from a sorted pool."""
+        """(samples, context) of batches of neighbouring lengths from a sorted pool."""
         start = 0
         while start < len(pool):
             end = start + 1
@@ -149,7 +161,7 @@ class Sampler:
             context = frames + self.random.choice(self.MARGINS)
             # Multiples of four make the transforms fast.
             context = min(features.MOST_FRAMES, max(features.CONTEXT_FLOOR, -(-context // 4) * 4))
-            yield self._batch(pool[start:end], context)
+            yield pool[start:end], context
             start = end
 
     def _batch(self, samples, context):
@@ -161,11 +173,15 @@ class Sampler:
         for item, (piece, _) in enumerate(samples):
             if self.random.random() > self.UNCUT_SHARE:
                 sound[item, len(piece) :] = 0
-        warps = [self.random.randrange(1, len(self.filters)) * (self.random.random() < self.WARP_SHARE) for _ in samples]
-        mel = self._mask(features.log_mel(torch.from_numpy(sound), self.filters[warps]))
+        mel = self._mask(features.log_mel(torch.from_numpy(sound), self.filters[[self._warp() for _ in samples]]))
         words = [rows or [] for _, rows in samples]
         frames = [min(context, -(-len(piece) // features.FRAME_SAMPLES) + 2) for piece, _ in samples]
         return Batch(mel, *self._targets([rows for _, rows in samples]), words, frames)
+
+    def _warp(self):
+        """Which of `self.filters` an item is heard through."""
+        warped = self.random.random() < self.WARP_SHARE
+        return self.random.randrange(1, len(self.filters)) if warped else 0
 
     def _mask(self, mel):
         for picture in mel:
@@ -178,23 +194,30 @@ class Sampler:
         return mel
 
     def _targets(self, texts):
-        """What the decoder reads and should say next. No-speech stands in the place of the first token, as OpenAI trains it."""
+        """What the decoder reads and should say next. No-speech stands where the first token would, as in Whisper."""
         read, say = [], []
         for rows in texts:
             prompt = []
             if self.random.random() < self.PROMPT_SHARE:
-                prompt = [v.PREVIOUS] + [self.random.randrange(1, v.TEXT_ROWS) for _ in range(self.random.randint(1, 8))]
+                words = range(self.random.randint(1, self.MOST_PROMPT_WORDS))
+                prompt = [v.PREVIOUS] + [self.random.randrange(1, v.TEXT_ROWS) for _ in words]
             read.append(prompt + [v.START, v.NO_TIMESTAMPS] + (rows or []))
             first = v.NO_SPEECH if rows is None else v.NO_TIMESTAMPS
             say.append([NO_TARGET] * len(prompt) + [first] + (rows or []) + [v.END_OF_TEXT])
         length = max(map(len, read))
-        pad = lambda lists, value: torch.tensor([items + [value] * (length - len(items)) for items in lists])
-        return pad(read, v.END_OF_TEXT), pad(say, NO_TARGET)
+        return _padded(read, length, v.END_OF_TEXT), _padded(say, length, NO_TARGET)
+
+
+def _padded(lists, length, value):
+    """(lists, length) tensor, each list filled up with `value`."""
+    return torch.tensor([items + [value] * (length - len(items)) for items in lists])
 
 
 class Stream(torch.utils.data.IterableDataset):
     """Batches made in a process of their own. Difficulty rises over the first `ramp_s` seconds of wall clock."""
 
+    # With the few utterances that an hour can hear, the worst lines cost more on good ones than they give on bad ones.
+    HARDEST = 0.65
     # Batches made ahead.
     AHEAD = 16
 
@@ -204,8 +227,11 @@ class Stream(torch.utils.data.IterableDataset):
     def __iter__(self):
         torch.set_num_threads(1)
         began = time.monotonic()
-        rise = lambda: min(1.0, (time.monotonic() - began) / self.ramp_s)
-        return Sampler(Corpus(self.folder, "train"), self.seed, rise).batches()
+
+        def difficulty():
+            return self.HARDEST * min(1.0, (time.monotonic() - began) / self.ramp_s)
+
+        return Sampler(Corpus(self.folder, "train", Sampler.FAVOURITES), self.seed, difficulty).batches()
 
     def start(self):
         return iter(torch.utils.data.DataLoader(self, batch_size=None, num_workers=1, prefetch_factor=self.AHEAD))

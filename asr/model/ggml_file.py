@@ -16,7 +16,8 @@ import struct
 MAGIC = 0x67676D6C
 
 HYPER_PARAMETERS = (
-    "n_vocab n_audio_ctx n_audio_state n_audio_head n_audio_layer n_text_ctx n_text_state n_text_head n_text_layer n_mels ftype"
+    "n_vocab n_audio_ctx n_audio_state n_audio_head n_audio_layer"
+    " n_text_ctx n_text_state n_text_head n_text_layer n_mels ftype"
 ).split()
 
 # Types of a tensor's values.
@@ -42,7 +43,7 @@ def size_of(kind, shape):
 
 
 def read(data):
-    """The `Contents` of a whole file's bytes, values left where they are. Raises `ValueError` if they are not such a file."""
+    """The `Contents` of a whole file's bytes, values left where they are. Raises `ValueError` if it is no such file."""
     if struct.unpack_from("<i", data)[0] != MAGIC:
         raise ValueError("not a ggml file")
     hyper = dict(zip(HYPER_PARAMETERS, struct.unpack_from("<11i", data, 4)))

@@ -21,7 +21,7 @@ import telephone
 # (file, engine, voice, words a minute of espeak-ng or stretch of flite, text)
 SPOKEN = [
     ("digits-default", "espeak", "en-us", 150, "four two seven one"),
-    ("digits-default-long", "espeak", "en-us", 150, "five five five oh one nine eight three six two"),
+    ("digits-default-long", "espeak", "en-us", 150, "nine three zero six four two six"),
     ("digits-british", "espeak", "en-gb", 150, "nine zero six three"),
     ("digits-unheard", "espeak", "en-us+f2", 150, "eight three five two"),
     ("digit-single", "espeak", "en-us", 150, "seven"),
@@ -64,7 +64,9 @@ def write(path, sound):
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     here = pathlib.Path(__file__).parent
-    parser.add_argument("--folder", type=pathlib.Path, default=here / "clips", help="folder to write (clips, beside this script)")
+    parser.add_argument(
+        "--folder", type=pathlib.Path, default=here / "clips", help="folder to write (clips, beside this script)"
+    )
     folder = parser.parse_args().folder
     folder.mkdir(parents=True, exist_ok=True)
     lines = ["file\ttext\n"]

@@ -129,7 +129,7 @@ class Recogniser(nn.Module):
 
 @torch.no_grad()
 def transcribe(model, mel, most_words=32):
-    """Greedy decoding as whisper.cpp does it without timestamps: rows of each item's words, and its no-speech probability."""
+    """Greedy decoding as whisper.cpp does it without timestamps: (rows, no-speech probability) of all items."""
     heard = model.encode(mel)
     rows = torch.tensor([[v.START, v.NO_TIMESTAMPS]] * len(mel))
     first = model.decode(rows[:, :1], heard)[:, 0]

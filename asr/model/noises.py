@@ -1,4 +1,4 @@
-"""What a line carries when nobody speaks: silence, hiss, tones, rustle, knocks, hold music. The model must find no words in it.
+"""What a line carries when nobody speaks: silence, hiss, tones, rustle, knocks, hold music. There are no words in it.
 
 Each function returns (samples,) float32 at 16 kHz in about -1..1; `rng` is a NumPy generator.
 """

@@ -1,4 +1,4 @@
-"""Muon for the matrices, AdamW for the rest: on this network they reach a given loss in about half the steps of AdamW alone.
+"""Muon for the matrices, AdamW for the rest: the time is short, and Muon learns more from each batch.
 
 Muon (Jordan et al., 2024) replaces a matrix's momentum by the nearest orthogonal matrix, so that every direction learns at
 the same rate. Updates are scaled to the size that AdamW's have (Liu et al., 2025), hence one learning rate for both.
@@ -39,7 +39,10 @@ class Muon(torch.optim.Optimizer):
                 self._update(parameter, group)
 
     def _update(self, parameter, group):
-        momentum = self.state[parameter].setdefault("momentum", torch.zeros_like(parameter))
+        state = self.state[parameter]
+        if not state:
+            state["momentum"] = torch.zeros_like(parameter)
+        momentum = state["momentum"]
         momentum.lerp_(parameter.grad, 1 - group["momentum"])
         ahead = parameter.grad.lerp(momentum, group["momentum"]).flatten(1)
         update = orthogonal(ahead) * (_ADAMW_RMS * max(ahead.shape) ** 0.5)

@@ -51,7 +51,9 @@ ESPEAK_ODD = set(
     AnxiousAndy announcer Nguyen robosoft robosoft2 robosoft3 robosoft4 robosoft5 robosoft6 robosoft7 robosoft8""".split()
 ) | {"Mr serious"}
 ESPEAK_HELD_OUT = ["f2", "m5", "linda", "adam", "Hugo"]
-ESPEAK_ACCENTS = ["en-us", "en-us", "en-us", "en-gb", "en-gb", "en-gb-x-rp", "en-gb-scotland", "en-029", "en-gb-x-gbclan", "en-us-nyc"]
+ESPEAK_ACCENTS = (
+    ["en-us"] * 3 + ["en-gb"] * 2 + ["en-gb-x-rp", "en-gb-scotland", "en-029", "en-gb-x-gbclan", "en-us-nyc"]
+)
 ESPEAK_DEMO = ["en-us", "en-gb"]
 
 # Share of espeak-ng's training utterances by its plain default voice, and by the variants that people choose most.
@@ -68,6 +70,8 @@ FESTIVAL_TRAIN = ["cmu_us_slt_arctic_hts", "cmu_us_slt_arctic_hts", "kal_diphone
 FESTIVAL_HELD_OUT = ["ked_diphone"]
 # festival starts slowly, so one process speaks many.
 FESTIVAL_BATCH = 100
+
+QUIET = {"stdin": subprocess.DEVNULL, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
 
 SPLITS = ["train", "test", "demo"]
 
@@ -169,7 +173,7 @@ def speak_one(job):
     with tempfile.TemporaryDirectory() as folder:
         path = pathlib.Path(folder) / "utterance.wav"
         command, name = (espeak_command if job.engine == "espeak" else flite_command)(job, rng, path)
-        subprocess.run(command, check=True, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        subprocess.run(command, check=True, **QUIET)
         samples = finish(*read_wav(path))
     return [] if samples is None else [(f"{job.engine}:{name}", job.words, samples)]
 
@@ -181,8 +185,10 @@ def festival_script(jobs, voice, rng, folder):
         lines.append(f"(Parameter.set 'Duration_Stretch {rng.uniform(0.8, 1.3):.2f})")
         if voice.endswith("diphone"):
             mean = rng.uniform(80, 150)
-            lines.append(f"(set! int_lr_params '((target_f0_mean {mean:.0f}) (target_f0_std {mean / 8:.0f})"
-                         " (model_f0_mean 170) (model_f0_std 34)))")
+            lines.append(
+                f"(set! int_lr_params '((target_f0_mean {mean:.0f}) (target_f0_std {mean / 8:.0f})"
+                " (model_f0_mean 170) (model_f0_std 34)))"
+            )
         lines.append(f'(utt.save.wave (SynthText "{with_pauses(job.words, rng)}") "{folder}/{number}.wav" \'riff)')
     return "\n".join(lines) + "\n"
 
@@ -195,8 +201,7 @@ def speak_batch(jobs):
     with tempfile.TemporaryDirectory() as folder:
         script = pathlib.Path(folder) / "speak.scm"
         script.write_text(festival_script(jobs, voice, rng, folder))
-        quiet = {"stdin": subprocess.DEVNULL, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-        subprocess.run(["festival", "-b", str(script)], check=False, **quiet)
+        subprocess.run(["festival", "-b", str(script)], check=False, **QUIET)
         for number, job in enumerate(jobs):
             path = pathlib.Path(folder) / f"{number}.wav"
             samples = finish(*read_wav(path)) if path.exists() else None
@@ -248,7 +253,8 @@ def main():
         for shard in range(options.shards):
             jobs = make_jobs(options.split, shard, options.utterances)
             count, seconds = write_shard(options.corpus, jobs, pool)
-            print(f"{jobs[0].name}: {count} utterances, {seconds / 3600:.2f} h, after {time.monotonic() - began:.0f} s", flush=True)
+            took = time.monotonic() - began
+            print(f"{jobs[0].name}: {count} utterances, {seconds / 3600:.2f} h, after {took:.0f} s", flush=True)
 
 
 if __name__ == "__main__":

@@ -122,8 +122,8 @@ class Distorter:
             call = np.where(a_law[:, None], through_law(call, A_LAW), through_law(call, U_LAW))
         for item in range(len(call)):
             if self.rng.random() < self.LOSS_SHARE * difficulty:
-                packets = int(samples / (rate_hz * PACKET_S))
-                conceal(call[item], np.flatnonzero(self.rng.random(packets) < self.rng.uniform(*self.LOSS_RATE)), rate_hz)
+                lost = self.rng.random(int(samples / (rate_hz * PACKET_S))) < self.rng.uniform(*self.LOSS_RATE)
+                conceal(call[item], np.flatnonzero(lost), rate_hz)
         if is_narrow:
             call = widen(call, 10 ** (self.rng.uniform(*self.IMAGE_DB) / 20))
         return np.clip(call, -1, 1).astype(np.float32)
@@ -145,7 +145,7 @@ class Distorter:
         return gain
 
     def _add_noise(self, call, hz, difficulty):
-        """Hiss, rumble or other talkers, 4 to 40 dB under the speech; talkers stay 12 dB under or they would be the speech."""
+        """Hiss, rumble or other talkers, 4 to 40 dB under the speech; talkers at least 12, or they would be the speech."""
         rng = self.rng
         noises = []
         for item in range(len(call)):
@@ -155,7 +155,8 @@ class Distorter:
             kind, ratio_db = rng.random(), rng.uniform(4, 40)
             noise = rng.standard_normal(call.shape[1], dtype=np.float32)
             if kind < 0.4:
-                noise = fft.irfft(fft.rfft(noise) / np.maximum(hz, 50) ** np.float32(rng.uniform(0.3, 1)), n=call.shape[1])
+                colour = np.maximum(hz, 50) ** np.float32(-rng.uniform(0.3, 1))
+                noise = fft.irfft(fft.rfft(noise) * colour, n=call.shape[1])
             elif kind < 0.6:
                 talkers = rng.choice(len(call), 3)
                 noise = sum(np.roll(call[talker], rng.integers(call.shape[1])) for talker in talkers)

@@ -35,7 +35,10 @@ def expected_shapes(network, features):
         "decoder.token_embedding.weight": (v.FILE_VOCABULARY, width),
     }
     norms = ["encoder.ln_post", "decoder.ln"]
-    for half, layers, attentions in [("encoder", "ENCODER_LAYERS", ["attn"]), ("decoder", "DECODER_LAYERS", ["attn", "cross_attn"])]:
+    for half, layers, attentions in [
+        ("encoder", "ENCODER_LAYERS", ["attn"]),
+        ("decoder", "DECODER_LAYERS", ["attn", "cross_attn"]),
+    ]:
         for layer in range(network[layers]):
             block = f"{half}.blocks.{layer}"
             for attention in attentions:

@@ -18,11 +18,10 @@ import data
 import evaluate
 import network
 import optimiser
-import vocabulary as v
 
 LR_MUON = 4e-3
 LR_ADAMW = 3e-3
-WARM_UP_STEPS = 150
+WARM_UP_STEPS = 50
 LEAST_LR = 0.01
 GRADIENT_NORM = 1.0
 LABEL_SMOOTHING = 0.05
@@ -32,12 +31,14 @@ CTC_WEIGHT_EARLY = 0.5
 CTC_WEIGHT_LATE = 0.3
 
 # Share of the time over which the lines grow from easy to as bad as they get.
-RAMP_SHARE = 0.4
+RAMP_SHARE = 0.3
+# The same when training goes on from a checkpoint, which has seen bad lines.
+GOING_ON_RAMP_SHARE = 0.02
 
 REPORT_STEPS = 50
 CHECKPOINT_S = 600
 # Of each split, at checkpoints: enough to see that it learns.
-CHECKPOINT_UTTERANCES = 250
+CHECKPOINT_UTTERANCES = 60
 
 
 def losses(model, batch):
@@ -99,20 +100,26 @@ class Trainer:
         for split in ("test", "demo"):
             utterances = data.Corpus(self.options.corpus, split).utterances[:CHECKPOINT_UTTERANCES]
             scores = evaluate.measure(self.model, utterances)
-            short = ", ".join(f"{voice} {a.word_errors():.1f} (digits {d.word_errors():.1f})" for voice, (a, d) in scores.items() if voice.endswith("all"))
-            print(f"  {split}: word errors in %: {short}", flush=True)
+            for voice, (everything, digits) in scores.items():
+                if voice.endswith("all"):
+                    rates = f"{everything.word_errors():.1f} % word errors, {digits.word_errors():.1f} % in digits"
+                    print(f"  {split} {voice}: {rates}", flush=True)
+
+    def report(self, entropy, ctc):
+        minutes = self.progress() * self.options.minutes
+        heard = f"step {self.steps}, {self.utterances} utterances"
+        print(f"{minutes:5.1f} min, {heard}: entropy {entropy:.3f}, ctc {ctc:.3f}", flush=True)
 
     def run(self):
-        stream = data.Stream(self.options.corpus, self.options.seed, 60 * self.options.minutes * RAMP_SHARE)
+        ramp_share = GOING_ON_RAMP_SHARE if self.options.start else RAMP_SHARE
+        stream = data.Stream(self.options.corpus, self.options.seed, 60 * self.options.minutes * ramp_share)
         sums, saved = [0.0, 0.0], time.monotonic()
         for batch in stream.start():
             if self.progress() >= 1:
                 break
             sums = [a + b for a, b in zip(sums, self.step(batch))]
             if self.steps % REPORT_STEPS == 0:
-                entropy, ctc = (total / REPORT_STEPS for total in sums)
-                minutes = self.progress() * self.options.minutes
-                print(f"{minutes:5.1f} min, step {self.steps}, {self.utterances} utterances: entropy {entropy:.3f}, ctc {ctc:.3f}", flush=True)
+                self.report(*(total / REPORT_STEPS for total in sums))
                 sums = [0.0, 0.0]
             if time.monotonic() - saved > CHECKPOINT_S:
                 self.save()
@@ -125,7 +132,8 @@ def main():
     parser.add_argument("checkpoint", type=pathlib.Path, help="file to write, every ten minutes and at the end")
     parser.add_argument("--corpus", type=pathlib.Path, default=pathlib.Path("corpus"))
     parser.add_argument("--minutes", type=float, default=75, help="wall-clock time to train (75)")
-    parser.add_argument("--threads", type=int, default=max(1, (os.cpu_count() or 2) - 1), help="threads of the network (cores less one)")
+    threads = max(1, (os.cpu_count() or 2) - 1)
+    parser.add_argument("--threads", type=int, default=threads, help="threads of the network (cores less one)")
     parser.add_argument("--start", type=pathlib.Path, help="checkpoint to go on from")
     parser.add_argument("--rate", type=float, default=1.0, help="factor on the learning rates (1)")
     parser.add_argument("--seed", type=int, default=1)
