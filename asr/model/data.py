@@ -61,7 +61,9 @@ class Sampler:
     NOISE_SHARE = 0.08
     # So many utterances are of the voices that the demonstration speaks with, whatever their share of the corpus.
     FAVOURITES = ("espeak:en-us", "espeak:en-gb")
-    FAVOURITE_SHARE = 0.25
+    FAVOURITE_SHARE = 0.2
+    # And so many are of the split that has long digit strings only: the decoder loses its place in them longest.
+    DIGITS_SHARE = 0.2
     # Two utterances with a pause between: what a turn with a silence in its middle sounds like.
     JOINED_SHARE = 0.15
     JOINED_LONGEST_S = 3.0
@@ -99,9 +101,10 @@ class Sampler:
     # The share of sound that is left after the cut instead of whisper.cpp's digital zero.
     UNCUT_SHARE = 0.05
 
-    def __init__(self, corpus, seed, difficulty):
+    def __init__(self, folder, seed, difficulty):
         """`difficulty` is a function of no arguments: 0 at the beginning, `Stream.HARDEST` from some time on."""
-        self.corpus, self.difficulty = corpus, difficulty
+        self.corpus, self.digits = Corpus(folder, "train", self.FAVOURITES), Corpus(folder, "digits")
+        self.difficulty = difficulty
         self.rng, self.random = np.random.default_rng(seed), random.Random(seed)
         self.distort = telephone.Distorter(self.rng)
         # The first is the true one; the others are drawn from.
@@ -111,6 +114,7 @@ class Sampler:
     def batches(self):
         while True:
             self.corpus.refresh()
+            self.digits.refresh()
             pool = [self._sample() for _ in range(self.POOL)]
             longest = np.interp(self.difficulty(), [0, Stream.HARDEST], self.LONGEST_S) * RATE_HZ
             pool = [one for one in pool if len(one[0]) < longest and len(one[1] or []) <= self.MOST_WORDS]
@@ -140,9 +144,17 @@ class Sampler:
         around = [np.zeros(int(RATE_HZ * self._uniform(bounds)), np.float32) for bounds in (lead, self.TAIL_S)]
         return np.concatenate([around[0], sound, around[1]]), rows
 
+    def _source(self):
+        """The utterances to choose the next from."""
+        kind = self.random.random()
+        if kind < self.DIGITS_SHARE:
+            return self.digits.utterances or self.corpus.utterances
+        if kind < self.DIGITS_SHARE + self.FAVOURITE_SHARE:
+            return self.corpus.favourites or self.corpus.utterances
+        return self.corpus.utterances
+
     def _utterance(self):
-        favourite = self.random.random() < self.FAVOURITE_SHARE and self.corpus.favourites
-        utterance = self.random.choice(favourite or self.corpus.utterances)
+        utterance = self.random.choice(self._source())
         sound = as_float(utterance.samples)
         if self.random.random() < self.SPEED_SHARE:
             sound = at_speed(sound, self._uniform(self.SPEED))
@@ -231,7 +243,7 @@ class Stream(torch.utils.data.IterableDataset):
         def difficulty():
             return self.HARDEST * min(1.0, (time.monotonic() - began) / self.ramp_s)
 
-        return Sampler(Corpus(self.folder, "train", Sampler.FAVOURITES), self.seed, difficulty).batches()
+        return Sampler(self.folder, self.seed, difficulty).batches()
 
     def start(self):
         return iter(torch.utils.data.DataLoader(self, batch_size=None, num_workers=1, prefetch_factor=self.AHEAD))

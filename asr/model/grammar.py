@@ -15,6 +15,8 @@ SALAD_SHARE = 0.17
 # Lengths of digit strings: single digits for menus, 3 to 6 for codes and orders, 7 and 10 for telephone numbers.
 DIGIT_LENGTHS = [1, 1, 1, 2, 2, 3, 3, 4, 4, 4, 4, 5, 5, 6, 6, 7, 8, 9, 10, 10]
 
+LONG_DIGIT_LENGTHS = [4, 4, 5, 6, 7, 7, 8, 9, 10, 10]
+
 SALAD_LENGTHS = [1, 1, 2, 3, 4, 5, 6]
 
 DEPARTMENTS = """sales|billing|support|technical support|an agent|the operator|a representative|a person|a human|the manager
@@ -341,6 +343,11 @@ def fill(template, rng):
 def digits(rng):
     """An utterance of digits alone."""
     return digit_string(rng, rng.choice(DIGIT_LENGTHS))
+
+
+def long_digits(rng):
+    """Digits alone, as many as codes, accounts and telephone numbers have."""
+    return digit_string(rng, rng.choice(LONG_DIGIT_LENGTHS))
 
 
 def utterance(rng):

@@ -20,6 +20,7 @@ run() { script=$1; shift; "$python" "$here/$script.py" "$@"; }
 
 [ -e "$corpus/test-00.tsv" ] || run synthesise test --corpus "$corpus" --utterances 1200
 [ -e "$corpus/demo-00.tsv" ] || run synthesise demo --corpus "$corpus" --utterances 400
+[ -e "$corpus/digits-00.tsv" ] || run synthesise digits --corpus "$corpus" --utterances 2500
 [ -e "$corpus/train-03.tsv" ] || run synthesise train --corpus "$corpus" --shards 4 --utterances 4000
 
 run train "$work/model.pt" --corpus "$corpus" --minutes "$minutes"
