@@ -22,6 +22,7 @@ import telephone
 SPOKEN = [
     ("digits-default", "espeak", "en-us", 150, "four two seven one"),
     ("digits-default-long", "espeak", "en-us", 150, "nine three zero six four two six"),
+    ("digits-telephone", "espeak", "en-us", 150, "two zero three three two two four five three eight"),
     ("digits-british", "espeak", "en-gb", 150, "nine zero six three"),
     ("digits-unheard", "espeak", "en-us+f2", 150, "eight three five two"),
     ("digit-single", "espeak", "en-us", 150, "seven"),
