@@ -23,6 +23,8 @@ use nix::unistd::Pid;
 
 const CALLER: Voice = Voice { name: "en-us", rate: 150 };
 const AGENT: Voice = Voice { name: "en-gb", rate: 165 };
+/// Silence behind what is said, for who hangs up after it: more than baresip's jitter buffer and JACK hold back.
+const FAR_END_BUFFER_SECONDS: f64 = 0.4;
 /// A whole call takes about ten seconds; a machine that compiles beside it takes longer.
 const LIMIT: Duration = Duration::from_secs(60);
 
@@ -135,7 +137,8 @@ fn summary(client: &mut Client) -> Call {
 fn speak(client: &mut Client, call: CallId, speech: &Speech, text: &str) -> u64 {
     let start = ResponseStart { call, rate: speech.rate, encoding: Encoding::S16, text: Some(text.to_owned()) };
     let reply = client.request(&start).unwrap();
-    client.send_audio(reply.channel, Encoding::S16, reply.generation, 0, &speech.bytes()).unwrap();
+    let audio = speech.clone().then_silence(FAR_END_BUFFER_SECONDS).bytes();
+    client.send_audio(reply.channel, Encoding::S16, reply.generation, 0, &audio).unwrap();
     client.request(&ResponseEnd { call, response: reply.response }).unwrap();
     reply.response
 }
@@ -170,7 +173,7 @@ fn digits_in_reply_out(jack: Option<(u32, u32)>) {
     let summary = summary(&mut client);
 
     assert_eq!(word_errors("four two seven one", &text), 0, "understood: {text}");
-    let length_ms = (reply.seconds() * 1000.0) as u64;
+    let length_ms = ((reply.seconds() + FAR_END_BUFFER_SECONDS) * 1000.0) as u64;
     assert!(played_ms.abs_diff(length_ms) <= 20 && !interrupted, "{played_ms} of {length_ms} ms");
     let heard = correlation_at(&mut caller, &reply);
     assert!(heard > 0.95, "the far end heard the reply with correlation {heard:.3}");
@@ -302,6 +305,8 @@ fn the_agents_voice_stops_when_the_caller_speaks_and_the_position_is_what_was_he
     assert!(interrupted, "the answer was not interrupted");
     let position = client.request(&AudioPosition { call }).unwrap();
     assert_eq!(position.turn_ms, played_ms, "{position:?}");
+    // so long the far end's recording goes on
+    final_text(&mut client);
     client.request(&CallHangup::new(call)).unwrap();
     summary(&mut client);
     // what was played is in the caller's ear, and what was not is not
@@ -313,7 +318,7 @@ fn the_agents_voice_stops_when_the_caller_speaks_and_the_position_is_what_was_he
     assert!(heard.correlation > 0.95, "{heard:?}");
     let after = heard.offset + samples + 40 * 8;
     let energy = |part: &[f32]| part.iter().map(|s| s * s).sum::<f32>() / part.len() as f32;
-    let rest = &recording[after..after + 8000];
+    let rest = &recording[after..after + 4000];
     assert!(energy(rest) < energy(&reference) / 100.0, "the voice went on after it was stopped");
 }
 

@@ -43,7 +43,7 @@ const CALLER_PATIENCE: f64 = 2.2;
 /// How long an event is waited for before the clock is looked at.
 const POLL: Duration = Duration::from_millis(100);
 /// What telephones hold back before they play it: baresip up to 120 ms, many others up to 200 ms.
-const CALLER_BUFFER: Duration = Duration::from_millis(250);
+const CALLER_BUFFER_SECONDS: f64 = 0.25;
 /// A call that is not over by then has gone wrong.
 const LIMIT: Duration = Duration::from_secs(90);
 
@@ -210,8 +210,6 @@ impl Demo {
                     }
                 }
                 Event::ResponseFinished { call, response, .. } if hang_up_after == Some(response) => {
-                    // the last word is on its way through the caller's jitter buffer
-                    std::thread::sleep(CALLER_BUFFER);
                     client.request(&CallHangup::new(call))?;
                 }
                 Event::CallSummary(call) => return Ok((*call, said)),
@@ -226,7 +224,8 @@ impl Demo {
         let speech = AGENT.say(text, &self.folder)?;
         let start = ResponseStart { call, rate: speech.rate, encoding: Encoding::S16, text: Some(text.to_owned()) };
         let reply = client.request(&start)?;
-        client.send_audio(reply.channel, Encoding::S16, reply.generation, 0, &speech.bytes())?;
+        let audio = speech.clone().then_silence(CALLER_BUFFER_SECONDS).bytes();
+        client.send_audio(reply.channel, Encoding::S16, reply.generation, 0, &audio)?;
         client.request(&ResponseEnd { call, response: reply.response })?;
         said.push(Said { text: text.to_owned(), speech });
         Ok(reply.response)

@@ -46,6 +46,15 @@ impl Speech {
         self.samples.len() as f64 / f64::from(self.rate)
     }
 
+    /// The same with so much silence behind it: what is said last is still in the far end's jitter buffer when its last
+    /// sample is sent, and who hangs up then cuts it.
+    #[must_use]
+    pub fn then_silence(mut self, seconds: f64) -> Self {
+        let silence = (seconds * f64::from(self.rate)) as usize;
+        self.samples.resize(self.samples.len() + silence, 0);
+        self
+    }
+
     /// The samples as bytes for the control socket's s16 encoding.
     pub fn bytes(&self) -> Vec<u8> {
         self.samples.iter().flat_map(|sample| sample.to_le_bytes()).collect()
