@@ -305,9 +305,10 @@ impl Config {
     /// [`ConfigError`], with the file, the line, the key and what is allowed.
     pub fn load(named: Option<&Path>, environment: Environment<'_>) -> Result<(Self, Option<PathBuf>), ConfigError> {
         let path = find(named, environment);
+        let mut text = String::new();
         let mut config = match &path {
             Some(path) => {
-                let text =
+                text =
                     std::fs::read_to_string(path).map_err(|source| ConfigError::Read { path: path.clone(), source })?;
                 Self::parse(&text, path)?
             }
@@ -315,7 +316,7 @@ impl Config {
         };
         config.read_password_files(path.as_deref())?;
         config.apply_environment(environment)?;
-        config.check(path.as_deref())?;
+        config.check(path.as_deref(), &text)?;
         Ok((config, path))
     }
 
@@ -390,9 +391,15 @@ impl Config {
         Ok(())
     }
 
-    fn check(&self, path: Option<&Path>) -> Result<(), ConfigError> {
-        let place = path.map_or_else(|| "configuration".to_owned(), |path| path.display().to_string());
-        let value = |key, value: String, allowed| Err(ConfigError::Value { place: place.clone(), key, value, allowed });
+    /// Refuses what is of the right type and cannot be used. `text` is the file's, to name the line.
+    fn check(&self, path: Option<&Path>, text: &str) -> Result<(), ConfigError> {
+        let value = |key, value: String, allowed| {
+            let place = match (path, line_of(text, key)) {
+                (Some(path), Some(line)) => format!("{}, line {line}", path.display()),
+                _ => "environment".to_owned(),
+            };
+            Err(ConfigError::Value { place, key, value, allowed })
+        };
         if self.media.codecs.is_empty() {
             return value("media.codecs", "[]".into(), "name at least one of \"PCMU\", \"PCMA\"");
         }
@@ -437,6 +444,21 @@ impl Config {
     pub fn media_lost_after(&self) -> Option<Duration> {
         (self.media.lost_after_s > 0).then(|| Duration::from_secs(self.media.lost_after_s))
     }
+}
+
+/// The first line, from 1, that sets `table.key`.
+fn line_of(text: &str, path: &str) -> Option<usize> {
+    let (wanted_table, wanted_key) = path.split_once('.')?;
+    let mut table = "";
+    for (number, line) in text.lines().enumerate() {
+        let line = line.trim();
+        if line.starts_with('[') {
+            table = line.trim_matches(['[', ']', ' ']);
+        } else if table == wanted_table && line.split('=').next().is_some_and(|key| key.trim() == wanted_key) {
+            return Some(number + 1);
+        }
+    }
+    None
 }
 
 fn environment_value(key: &'static str, value: String, allowed: &'static str) -> ConfigError {
@@ -542,6 +564,14 @@ mod tests {
     }
 
     #[test]
+    fn a_value_that_cannot_be_used_is_named_with_its_line() {
+        let error = error_of("[sip]\nmax_calls = 10\n\n[turns]\n# too short\nend_of_turn_ms = 20\n");
+        for part in ["line 6", "turns.end_of_turn_ms = 20", "200 to 5000"] {
+            assert!(error.contains(part), "{part} is missing in: {error}");
+        }
+    }
+
+    #[test]
     fn the_environment_makes_the_default_account_and_its_password_never_shows() {
         let environment = |name: &str| {
             Some(match name {
@@ -565,6 +595,6 @@ mod tests {
     #[test]
     fn a_user_with_a_line_break_is_refused() {
         let error = error_of("[[account]]\nregistrar = \"a\"\nuser = \"x\\r\\nEvil: 1\"\n");
-        assert!(error.contains("account.user"), "{error}");
+        assert!(error.contains("account.user") && error.contains("line 3"), "{error}");
     }
 }

@@ -175,15 +175,7 @@ impl Demo {
         let (call, said) = self.converse(&mut client)?;
         caller.stop();
         let heard = caller.heard();
-        Ok(summary::judge(
-            &call,
-            &CALLER_SAYS,
-            &said,
-            heard.as_deref(),
-            self.ladder.turns(),
-            jackd.is_some(),
-            args.keep.as_deref(),
-        ))
+        Ok(summary::judge(&call, &CALLER_SAYS, &said, heard.as_deref(), self.ladder.turns(), args.keep.as_deref()))
     }
 
     /// The agent's side of the call. Returns when the call is over.

@@ -34,7 +34,6 @@ pub(super) struct Verdict {
     understood: Vec<Understood>,
     heard: Vec<Heard>,
     turns: Vec<Turn>,
-    jack: bool,
     kept: Option<PathBuf>,
 }
 
@@ -45,7 +44,6 @@ pub(super) fn judge(
     said: &[Said],
     recording: Option<&Path>,
     turns: &[Turn],
-    jack: bool,
     kept: Option<&Path>,
 ) -> Verdict {
     let lines: Vec<&str> = call
@@ -76,7 +74,7 @@ pub(super) fn judge(
             Heard { text: said.text.clone(), correlation }
         })
         .collect();
-    Verdict { call: call.clone(), understood, heard, turns: turns.to_vec(), jack, kept: kept.map(Path::to_owned) }
+    Verdict { call: call.clone(), understood, heard, turns: turns.to_vec(), kept: kept.map(Path::to_owned) }
 }
 
 impl Verdict {
@@ -94,7 +92,6 @@ impl Verdict {
             "understood": self.understood.iter().map(|s| json!({ "said": s.said, "text": s.text, "share": s.share })).collect::<Vec<_>>(),
             "heard": self.heard.iter().map(|h| json!({ "text": h.text, "correlation": h.correlation })).collect::<Vec<_>>(),
             "turns": self.turns.iter().map(|t| json!({ "to_text_ms": t.to_text.as_millis() as u64, "to_voice_ms": t.to_voice.as_millis() as u64 })).collect::<Vec<_>>(),
-            "jack": self.jack,
             "call": self.call,
         })
     }
@@ -156,7 +153,7 @@ impl fmt::Display for Verdict {
                 stats.underruns
             )?;
         }
-        let audio = if self.jack { "through JACK" } else { "direct" };
+        let audio = if self.call.jack { "through JACK" } else { "direct" };
         writeln!(
             f,
             "Call: {} {}, {audio}, {:.1} s",
