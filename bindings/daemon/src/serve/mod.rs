@@ -147,7 +147,7 @@ pub fn run(config: Config) -> Result<(), ServeError> {
     Ok(())
 }
 
-/// Opens every room. Those that can fail for a user's reasons come first, and loading the model comes last.
+/// Opens every room. What is quick to check comes first, and the SIP socket last: nobody's call meets half a daemon.
 fn open(config: Config, poll: &Poll, waker: &Arc<Waker>) -> Result<Switchboard, ServeError> {
     let wake = |waker: &Arc<Waker>| {
         let waker = waker.clone();
