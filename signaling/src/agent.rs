@@ -192,11 +192,13 @@ impl UserAgent {
 
     /// As [`UserAgent::dial`], answered by an event in the order of all others.
     pub(crate) fn dial_tagged(&mut self, now: Instant, tag: u64, dial: Dial) {
+        let before = self.events.len();
         let event = match self.dial(now, dial) {
             Ok(call) => Event::Dialing { tag, call },
             Err(e) => Event::DialFailed { tag, error: e.to_string() },
         };
-        self.events.push_back(event);
+        // a call that fails at once has ended already, but nobody knows its number before this
+        self.events.insert(before, event);
     }
 
     /// Sends 180 for an incoming call.

@@ -406,6 +406,15 @@ impl Config {
         if self.sip.max_calls == 0 || self.sip.max_calls > 4000 {
             return value("sip.max_calls", self.sip.max_calls.to_string(), "from 1 to 4000");
         }
+        if !(5..=3600).contains(&self.sip.ring_timeout_s) {
+            return value("sip.ring_timeout_s", self.sip.ring_timeout_s.to_string(), "from 5 to 3600 seconds");
+        }
+        if self.control.grace_s > 3600 {
+            return value("control.grace_s", self.control.grace_s.to_string(), "at most 3600 seconds");
+        }
+        if self.media.lost_after_s > 86_400 {
+            return value("media.lost_after_s", self.media.lost_after_s.to_string(), "at most 86400 seconds; 0: never");
+        }
         if !(200..=5000).contains(&self.turns.end_of_turn_ms) {
             return value(
                 "turns.end_of_turn_ms",

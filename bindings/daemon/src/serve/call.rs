@@ -81,6 +81,8 @@ pub(crate) struct CallRecord {
     pub(crate) transcript: Vec<Line>,
     /// The ears still listen, or have not yet told their last words.
     pub(crate) heard: bool,
+    /// Our 200 to an incoming call is on its way; the ACK has not come.
+    pub(crate) answering: bool,
     /// Rings at most until then.
     pub(crate) ring_until: Option<Instant>,
     /// Why we hung up, if it was not a client's wish: what the end is to be called.
@@ -119,6 +121,7 @@ impl CallRecord {
             last_progress: None,
             transcript: Vec::new(),
             heard: false,
+            answering: false,
             ring_until: None,
             hung_up_for: None,
         }

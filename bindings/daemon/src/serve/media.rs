@@ -154,11 +154,12 @@ impl Switchboard {
 
     fn end_if_media_is_gone(&mut self, number: u32, now: Instant) {
         let Some(limit) = self.config.media_lost_after() else { return };
-        let gone = self
-            .calls
-            .get_mut(&number)
-            .and_then(|call| call.up()?.lost_since)
-            .is_some_and(|since| now.duration_since(since) + super::MEDIA_LOST >= limit);
+        // before the answer silence is no fault: a gateway may announce early media and send none
+        let lost_since = self.calls.get_mut(&number).and_then(|call| {
+            let answered = call.answered?.at;
+            Some(call.up()?.lost_since?.max(answered))
+        });
+        let gone = lost_since.is_some_and(|since| now.saturating_duration_since(since) + super::MEDIA_LOST >= limit);
         if gone {
             let reason = format!("no audio came from the far end for {} s", limit.as_secs());
             self.hang_up_for(number, Cause::Media, &reason);

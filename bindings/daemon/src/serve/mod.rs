@@ -45,6 +45,10 @@ const SHUTDOWN_LIMIT: Duration = Duration::from_secs(4);
 /// What one wake-up takes from one queue, so that no room is starved by another.
 const BATCH: usize = 256;
 
+/// Calls that have ended and whose media is still being taken down.
+const ENDING_CALLS: usize = 16;
+/// The longest that a client may let a call ring (`call.dial`, `timeout_ms`); the switchboard gives up before signaling.
+const LONGEST_RING: Duration = Duration::from_secs(605);
 /// `SCHED_FIFO` priority of the media thread: above jackd's usual 10, below the kernel's own threads at 99 and 50.
 const MEDIA_PRIORITY: u8 = 60;
 
@@ -184,7 +188,8 @@ pub(crate) fn engine_config(config: &Config) -> EngineConfig {
         cores: config.media.cores.clone(),
         realtime_priority: config.media.realtime.then_some(MEDIA_PRIORITY),
         lock_memory: config.media.realtime,
-        max_calls: config.sip.max_calls,
+        // a call that has ended is counted until the media thread's next tick
+        max_calls: config.sip.max_calls + ENDING_CALLS,
         media_lost_after: MEDIA_LOST,
         jack,
     }
@@ -214,6 +219,7 @@ fn endpoint_config(config: &Config) -> EndpointConfig {
     let mut agent = UserAgentConfig::new(config.sip.bind);
     agent.advertised = config.sip.public_address.map(|ip| (ip, config.sip.bind.port()).into());
     agent.max_calls = config.sip.max_calls;
+    agent.ring_limit = Duration::from_secs(config.sip.ring_timeout_s + 5).max(LONGEST_RING);
     agent.accounts = accounts(config);
     EndpointConfig { bind: config.sip.bind, agent }
 }
@@ -244,13 +250,17 @@ impl Switchboard {
             let Some(input) = self.server.next_input(now) else { break };
             self.on_input(input);
         }
-        for _ in 0..BATCH {
-            let Some(event) = self.endpoint.try_recv() else { break };
-            self.on_signaling(event);
-        }
+        // media before signaling: what a call has played is told before its end
         for _ in 0..BATCH {
             let Some((call, event)) = self.engine.poll_event() else { break };
             self.on_media(call.0, event);
+        }
+        while let Some(event) = self.engine.poll_jack_event() {
+            log::warn!("JACK: {event:?}");
+        }
+        for _ in 0..BATCH {
+            let Some(event) = self.endpoint.try_recv() else { break };
+            self.on_signaling(event);
         }
         for _ in 0..BATCH {
             let Some(event) = self.ears.try_recv() else { break };

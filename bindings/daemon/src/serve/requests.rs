@@ -163,7 +163,10 @@ impl Switchboard {
             return Err(ApiError::new(ErrorCode::NoCapacity, text));
         }
         let account = self.account_for(request)?;
-        let peer = request.to.rsplit('@').next().and_then(literal_address);
+        let first_hop = account
+            .and_then(|name| self.config.accounts.iter().find(|a| a.name == name))
+            .and_then(|account| literal_address(account.proxy.as_deref().unwrap_or(&account.registrar)));
+        let peer = first_hop.or_else(|| literal_address(request.to.rsplit('@').next()?));
         let (port, local) = self.local_media(peer).map_err(|error| no_media(&error))?;
         let from = account.and_then(|name| self.config.accounts.iter().find(|a| a.name == name));
         let from = from.map_or_else(|| "mr-sip".to_owned(), |a| format!("sip:{}@{}", a.user, a.registrar));
@@ -201,8 +204,8 @@ impl Switchboard {
     fn answer(&mut self, client: ClientId, call: CallId) -> Outcome<Done> {
         self.server.check_owner(client, call)?;
         let record = self.calls.get(&call.0).ok_or_else(|| ApiError::no_such_call(call))?;
-        if record.state != CallState::Incoming {
-            return Err(ApiError::wrong_state(format!("{call} is {}, not incoming", record.state)));
+        if record.state != CallState::Incoming || record.answering {
+            return Err(ApiError::wrong_state(format!("{call} is {}, not waiting for an answer", record.state)));
         }
         self.own(client, call);
         self.accept_incoming(call.0).map_err(|error| no_media(&error))?;
@@ -225,7 +228,13 @@ impl Switchboard {
         if record.state != CallState::Incoming {
             return Err(ApiError::wrong_state(format!("{} is {}, not incoming", request.call, record.state)));
         }
-        self.command(Command::Reject { call: signaling::CallId(request.call.0), status: request.status });
+        let call = signaling::CallId(request.call.0);
+        // a 200 that is on its way cannot be taken back, only the call that it makes
+        self.command(if record.answering {
+            Command::Hangup(call)
+        } else {
+            Command::Reject { call, status: request.status }
+        });
         Ok(Done {})
     }
 
@@ -456,6 +465,6 @@ fn no_such_channel(channel: u16) -> ApiError {
 
 /// `host`, `host:port` when the host is an address; names are looked up elsewhere.
 fn literal_address(host: &str) -> Option<SocketAddr> {
-    let host = host.split([';', '>', '?']).next()?;
+    let host = host.trim_start_matches('<').trim_start_matches("sip:").split([';', '>', '?']).next()?;
     host.parse().ok().or_else(|| Some(SocketAddr::new(host.trim_matches(['[', ']']).parse().ok()?, 5060)))
 }

@@ -1,5 +1,6 @@
 //! What signaling tells: registrations, and calls from their first INVITE to their end.
 
+use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use asr::StreamId;
@@ -42,11 +43,11 @@ impl Switchboard {
                         .respond::<DialReply>(&dial.request, Err(ApiError::new(ErrorCode::DestinationRefused, error)));
                 }
             }
-            SipEvent::Incoming { call, from, to, display_name, account, offer, .. } => {
+            SipEvent::Incoming { call, from, to, display_name, source, account, offer } => {
                 let mut record = CallRecord::new(call.0, Direction::In, from, to);
                 record.account = account;
                 record.offer = offer;
-                self.on_incoming(record, display_name);
+                self.on_incoming(record, display_name, source);
             }
             SipEvent::Progress { call, status, sdp } => self.on_progress(call.0, status, sdp),
             SipEvent::Answered { call, sdp } => self.on_answered(call.0, sdp),
@@ -93,9 +94,14 @@ impl Switchboard {
         self.own(dial.client, CallId(number));
         self.server.respond(&dial.request, Ok(DialReply { call: CallId(number) }));
         self.set_state(number, CallState::Dialing);
+        if self.server.name(dial.client).is_none() {
+            self.hang_up_for(number, Cause::ClientGone, "the client that dialled went away");
+        } else if self.shutting_down {
+            self.command(Command::Hangup(signaling::CallId(number)));
+        }
     }
 
-    fn on_incoming(&mut self, mut record: CallRecord, display_name: Option<String>) {
+    fn on_incoming(&mut self, mut record: CallRecord, display_name: Option<String>, source: SocketAddr) {
         let number = record.id.0;
         let call = signaling::CallId(number);
         let refusal = if self.shutting_down || self.live_calls() >= self.config.sip.max_calls {
@@ -104,7 +110,7 @@ impl Switchboard {
             Some(UNAVAILABLE)
         } else {
             // the offer is judged before anybody's telephone rings
-            match self.local_media(None) {
+            match self.local_media(Some(source)) {
                 Err(error) => {
                     log::error!("{call}: {error}");
                     Some(SERVICE_UNAVAILABLE)
@@ -132,7 +138,6 @@ impl Switchboard {
             IncomingPolicy::Auto => {
                 if let Err(error) = self.accept_incoming(number) {
                     log::error!("{call}: {error}");
-                    self.command(Command::Reject { call, status: SERVICE_UNAVAILABLE });
                 }
             }
             IncomingPolicy::Ask | IncomingPolicy::Reject => self.command(Command::Ring(call)),
@@ -140,10 +145,27 @@ impl Switchboard {
     }
 
     /// Answers an incoming call: media first, so that not a packet is lost, then 200.
+    ///
+    /// # Errors
+    /// The media could not be set up; the call is refused with 503.
     pub(super) fn accept_incoming(&mut self, number: u32) -> Result<(), engine::EngineError> {
+        let outcome = self.try_accept(number);
+        if let Err(error) = &outcome {
+            if let Some(record) = self.calls.get_mut(&number) {
+                record.hung_up_for = Some((Cause::Media, error.to_string()));
+            }
+            self.command(Command::Reject { call: signaling::CallId(number), status: SERVICE_UNAVAILABLE });
+        }
+        outcome
+    }
+
+    fn try_accept(&mut self, number: u32) -> Result<(), engine::EngineError> {
         let Some(record) = self.calls.get_mut(&number) else { return Ok(()) };
         let Media::Offered(_, local) = &record.media else { return Ok(()) };
         let call = signaling::CallId(number);
+        // from here on signaling's own limit counts: 64*T1 for the ACK
+        record.ring_until = None;
+        record.answering = true;
         match record.offer.take() {
             None => {
                 let sdp = sdp::offer(local);
@@ -269,7 +291,12 @@ impl Switchboard {
             over => over,
         };
         let heard = call.heard;
-        self.channels.retain(|_, channel| !channel.is_of(number));
+        let over: Vec<_> =
+            self.channels.iter().filter(|(_, channel)| channel.is_of(number)).map(|(place, _)| *place).collect();
+        for (client, channel) in over {
+            self.channels.remove(&(client, channel));
+            self.server.close_channel(client, channel);
+        }
         if !heard || self.ears.remove(StreamId(number)).is_err() {
             self.summarise(number);
         }

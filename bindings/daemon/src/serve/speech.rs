@@ -35,7 +35,11 @@ struct Response {
     ended: bool,
     /// Set once the engine plays it.
     playing: Option<Generation>,
+    /// The engine has taken something of it, and will tell its end.
+    taken: bool,
     engine_ended: bool,
+    /// The turn it belongs to.
+    turn: u64,
 }
 
 /// A response that is over.
@@ -65,6 +69,8 @@ pub(crate) struct AgentSpeech {
     halted: bool,
     /// Samples sent by responses of this turn that are over.
     turn_played: u64,
+    /// Counts turns, so that what a cut response had played is not added to the next one.
+    turn: u64,
     turn_over: bool,
 }
 
@@ -81,7 +87,7 @@ impl AgentSpeech {
     ) -> Result<(u64, u64), ResamplerError> {
         let resampler = Some(Resampler::new(rate, RATE as u32)?);
         if std::mem::take(&mut self.turn_over) {
-            self.turn_played = 0;
+            self.begin_turn();
         }
         self.last_number += 1;
         self.generation += 1;
@@ -96,7 +102,9 @@ impl AgentSpeech {
             pending: VecDeque::new(),
             ended: false,
             playing: None,
+            taken: false,
             engine_ended: false,
+            turn: self.turn,
         });
         Ok((number, generation))
     }
@@ -109,10 +117,11 @@ impl AgentSpeech {
         encoding: Encoding,
         payload: &[u8],
     ) -> Option<(u64, Taken)> {
+        let waiting = self.responses.iter().map(|r| r.pending.len()).sum();
         let response =
             self.responses.iter_mut().find(|r| r.channel == channel && r.generation == generation && !r.ended)?;
         let samples = samples::decode(encoding, payload);
-        let room = ((MAX_PENDING_MS * RATE / 1000) as usize).saturating_sub(response.pending.len());
+        let room = ((MAX_PENDING_MS * RATE / 1000) as usize).saturating_sub(waiting);
         // what is accepted is a prefix of what was sent, so that the client knows where to go on
         let accepted = samples.len().min((room as u64 * u64::from(response.rate) / RATE) as usize);
         let (resampler, pending) = (&mut response.resampler, &mut response.pending);
@@ -135,16 +144,24 @@ impl AgentSpeech {
     /// Moves audio towards the wire. Call it at least every 10 ms while [`Self::is_busy`].
     pub(crate) fn pump(&mut self, voice: &mut Voice) {
         let Some(front) = self.responses.front_mut().filter(|_| !self.halted) else { return };
+        // the engine tells the end only of what it was told the beginning of
+        if front.playing.is_none() && front.pending.is_empty() && !front.ended {
+            return;
+        }
         let generation = *front.playing.get_or_insert_with(|| voice.start_response());
         while !front.pending.is_empty() {
             let (head, _) = front.pending.as_slices();
             match voice.write(generation, head) {
                 WriteResult::Accepted(0) | WriteResult::Stale | WriteResult::Halted => break,
-                WriteResult::Accepted(taken) => drop(front.pending.drain(..taken)),
+                WriteResult::Accepted(taken) => {
+                    front.taken = true;
+                    drop(front.pending.drain(..taken));
+                }
             }
         }
         if front.ended && front.pending.is_empty() && !front.engine_ended {
             front.engine_ended = true;
+            front.taken = true;
             voice.end_response(generation);
         }
     }
@@ -158,7 +175,9 @@ impl AgentSpeech {
     ) -> Option<Finished> {
         let index = self.responses.iter().position(|r| r.playing == Some(engine_generation))?;
         let response = self.responses.remove(index)?;
-        self.turn_played += played;
+        if response.turn == self.turn {
+            self.turn_played += played;
+        }
         Some(response.into_finished(played, interrupted))
     }
 
@@ -174,7 +193,7 @@ impl AgentSpeech {
         }
         let mut dropped = Vec::new();
         for mut response in std::mem::take(&mut self.responses) {
-            if response.playing.is_some() {
+            if response.taken {
                 // it stays only to be told as finished; nothing more is taken or played
                 response.ended = true;
                 response.engine_ended = true;
@@ -192,13 +211,18 @@ impl AgentSpeech {
     pub(crate) fn resume(&mut self, voice: &mut Voice) {
         self.halted = false;
         self.turn_over = false;
-        self.turn_played = 0;
+        self.begin_turn();
         voice.resume();
     }
 
     /// The caller has finished a turn: the next response counts from zero.
     pub(crate) fn caller_turn_ended(&mut self) {
         self.turn_over = true;
+    }
+
+    fn begin_turn(&mut self) {
+        self.turn += 1;
+        self.turn_played = 0;
     }
 
     /// True while there is audio to move.
@@ -215,7 +239,7 @@ impl AgentSpeech {
     /// Where the voice stands, exact to the sample as of the last packet sent.
     pub(crate) fn position(&self, voice: &Voice) -> Position {
         let engine = voice.position();
-        let playing = self.responses.front().filter(|r| r.playing.is_some());
+        let playing = self.responses.front().filter(|r| r.playing.is_some() && r.turn == self.turn);
         let played = match playing {
             Some(response) if response.playing == Some(engine.generation) => engine.played,
             _ => 0,
@@ -262,5 +286,122 @@ impl Response {
             played,
             interrupted,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use engine::stats::Counters;
+    use engine::{MediaEvent, VoiceReader, voice};
+
+    use super::*;
+
+    const CHANNEL: u16 = 1;
+
+    /// An agent's speech, the engine's voice, and a telephone line that takes 20 ms at a time.
+    struct Line {
+        speech: AgentSpeech,
+        voice: Voice,
+        reader: VoiceReader,
+        finished: Vec<Finished>,
+    }
+
+    impl Line {
+        fn new() -> Self {
+            let (voice, reader) = voice();
+            Self { speech: AgentSpeech::default(), voice, reader, finished: Vec::new() }
+        }
+
+        fn start(&mut self) -> (u64, u64) {
+            self.speech.start(8000, CHANNEL, None).unwrap()
+        }
+
+        fn send_ms(&mut self, generation: u64, ms: usize) {
+            let bytes = vec![0xff; ms * 8];
+            self.speech.push(CHANNEL, generation, Encoding::Ulaw, &bytes).unwrap();
+        }
+
+        /// What the switchboard does every 10 ms, for so long.
+        fn run_ms(&mut self, ms: usize) {
+            for _ in 0..ms / 20 {
+                self.speech.pump(&mut self.voice);
+                let mut events = Vec::new();
+                self.reader.pull(&mut [0.0; 160], &Counters::default(), &mut |event| events.push(event));
+                for event in events {
+                    if let MediaEvent::ResponseFinished { generation, played, interrupted } = event {
+                        self.finished.extend(self.speech.finished(generation, played, interrupted));
+                    }
+                }
+            }
+        }
+
+        fn flush(&mut self, latch: bool) {
+            let dropped = self.speech.flush(&mut self.voice, latch);
+            self.finished.extend(dropped);
+        }
+
+        fn ends(&self) -> Vec<(u64, u64, bool)> {
+            self.finished.iter().map(|f| (f.response, f.played / 8, f.interrupted)).collect()
+        }
+    }
+
+    #[test]
+    fn responses_play_one_after_the_other_and_drain_to_their_ends() {
+        let mut line = Line::new();
+        let (first, generation) = line.start();
+        line.send_ms(generation, 100);
+        line.speech.end(first, &line.voice).unwrap();
+        let (second, generation) = line.start();
+        line.send_ms(generation, 60);
+        line.speech.end(second, &line.voice).unwrap();
+        line.run_ms(400);
+        assert_eq!(line.ends(), [(first, 100, false), (second, 60, false)]);
+        assert_eq!(line.speech.position(&line.voice).turn_ms, 160);
+        assert!(!line.speech.is_busy());
+    }
+
+    #[test]
+    fn a_response_flushed_before_its_first_audio_does_not_block_the_next() {
+        for latch in [false, true] {
+            let mut line = Line::new();
+            let (empty, generation) = line.start();
+            line.run_ms(100);
+            line.flush(latch);
+            assert_eq!(line.ends(), [(empty, 0, true)]);
+            assert!(line.speech.push(CHANNEL, generation, Encoding::Ulaw, &[0xff; 160]).is_none(), "it is stale");
+            line.speech.resume(&mut line.voice);
+            let (next, generation) = line.start();
+            line.send_ms(generation, 60);
+            line.speech.end(next, &line.voice).unwrap();
+            line.run_ms(200);
+            assert_eq!(line.ends().last(), Some(&(next, 60, false)));
+        }
+    }
+
+    #[test]
+    fn what_a_cut_response_played_is_not_counted_in_the_turn_after_the_resume() {
+        let mut line = Line::new();
+        let (first, generation) = line.start();
+        line.send_ms(generation, 1000);
+        line.run_ms(200);
+        line.flush(true);
+        line.speech.resume(&mut line.voice);
+        assert_eq!(line.speech.position(&line.voice).turn_ms, 0);
+        line.run_ms(100);
+        let (response, played, interrupted) = line.ends()[0];
+        assert!(response == first && interrupted && (180..=240).contains(&played), "{:?}", line.ends());
+        assert_eq!(line.speech.position(&line.voice).turn_ms, 0);
+    }
+
+    #[test]
+    fn more_than_the_window_is_refused_and_counted_over_all_responses() {
+        let mut line = Line::new();
+        let (_, first) = line.start();
+        line.send_ms(first, 30_000);
+        let (_, second) = line.start();
+        let bytes = vec![0xff; 30_000 * 8];
+        let (_, taken) = line.speech.push(CHANNEL, second, Encoding::Ulaw, &bytes).unwrap();
+        assert_eq!(taken.accepted + taken.refused, bytes.len());
+        assert_eq!(taken.accepted, (MAX_PENDING_MS as usize - 30_000) * 8);
     }
 }

@@ -187,6 +187,10 @@ impl Switchboard {
             }
             Media::Offered(port, local) => {
                 let recording = call.record.unwrap_or(record_all).then_some(path);
+                // a folder that cannot be made is told by the recorder, as any other failure of the disk
+                if let Some(folder) = recording.as_deref().and_then(std::path::Path::parent) {
+                    let _ = std::fs::create_dir_all(folder);
+                }
                 let setup = CallSetup {
                     id: engine::CallId(number),
                     label: call.id.to_string(),
@@ -209,7 +213,13 @@ impl Switchboard {
     /// Lets the ears listen to a call whose media is up.
     pub(super) fn attach_ears(&mut self, number: u32) {
         let Some(call) = self.calls.get_mut(&number) else { return };
-        let Some(tap) = call.up().and_then(|up| up.handle.take_ears()) else { return };
+        let Some(mut tap) = call.up().and_then(|up| up.handle.take_ears()) else { return };
+        // what came before the answer (early media) was not the caller speaking to us; the ears' clock counts it
+        let early = tap.samples.slots();
+        if let Ok(chunk) = tap.samples.read_chunk(early) {
+            chunk.commit_all();
+            tap.lost.fetch_add(early as u64, std::sync::atomic::Ordering::AcqRel);
+        }
         match self.ears.add(StreamId(number), tap.samples, tap.lost) {
             Ok(()) => call.heard = true,
             Err(error) => {
@@ -230,11 +240,13 @@ impl Switchboard {
     pub(super) fn response_over(&mut self, number: u32, finished: Finished) {
         let Some(call) = self.calls.get_mut(&number) else { return };
         let played = Duration::from_millis(finished.played * 1000 / super::speech::RATE);
-        let began = call.response_began.take();
-        if let (Some(began), false) = (began, finished.played == 0) {
-            call.add_line(control::types::Speaker::Agent, finished.text, began, began + played, None);
+        // what never played leaves the one that plays alone
+        if finished.played > 0 {
+            if let Some(began) = call.response_began.take() {
+                call.add_line(control::types::Speaker::Agent, finished.text, began, began + played, None);
+            }
+            call.last_progress = None;
         }
-        call.last_progress = None;
         if let Some(owner) = call.owner {
             self.channels.remove(&(owner, finished.channel));
             self.server.close_channel(owner, finished.channel);
