@@ -42,6 +42,7 @@ build | cmake               | cmake          | configures whisper.cpp
 build | make                | make           | drives that build
 build | pkg-config          | pkg-config     | finds libjack when the jack crate is built
 build | libjack-jackd2-dev  | pkg:jack       | the JACK client library
+build | curl                | curl           | fetches speech models, by scripts/fetch_model.sh
 demo  | jackd2              | jackd          | the sound server that calls are patched into
 demo  | espeak-ng           | espeak-ng      | speaks for the caller and for the agent
 demo  | baresip-core        | baresip        | a telephone of another make at the far end
