@@ -14,5 +14,6 @@ cd "$root"
 cargo build --release --locked -p mr-sip </dev/null
 note "built in $(elapsed $((SECONDS - started)))"
 
+forget_dead_jack_servers
 say 'mr-sip demo'
 exec "$target_dir/release/mr-sip" demo "$@"

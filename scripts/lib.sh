@@ -37,6 +37,15 @@ rust_in() {
     printf '%s\n' "${version%%[ -]*}"
 }
 
+# A machine lists at most eight JACK servers, and one that was killed keeps its place in the list. Where no jackd runs,
+# the list names dead ones only, and is forgotten.
+forget_dead_jack_servers() {
+    local registry=/dev/shm/jack-shm-registry
+    [[ -O $registry ]] || return 0
+    ! grep -qsxE 'jackd|jackdbus' /proc/[0-9]*/comm || return 0
+    rm -f "$registry"
+}
+
 # Puts the first Rust that is new enough at the head of PATH: the one in PATH, rustup's, or Debian's, which an
 # older one installed by hand may hide. Sets rust_version; fails if there is none.
 use_rust() {

@@ -35,6 +35,7 @@ began=$SECONDS
 use_rust || die "no Rust $rust_wanted or later: run scripts/install.sh"
 cd "$root"
 mkdir -p "$logs"
+forget_dead_jack_servers
 
 # A test that hangs must not hang the machine that runs it.
 limited() { timeout --kill-after=10 1500 "$@"; }

@@ -28,6 +28,15 @@ const FAR_END_BUFFER_SECONDS: f64 = 0.4;
 /// A whole call takes about ten seconds; a machine that compiles beside it takes longer.
 const LIMIT: Duration = Duration::from_secs(60);
 
+/// A JACK server of a test. The name is fixed: a server that is killed leaves its name in the machine's list of eight,
+/// where only a server of the same name takes its place.
+#[derive(Clone, Copy)]
+struct Jack {
+    name: &'static str,
+    rate: u32,
+    period: u32,
+}
+
 /// A daemon, perhaps a JACK server, and a folder for both.
 struct Site {
     daemon: Daemon,
@@ -36,20 +45,9 @@ struct Site {
 }
 
 impl Site {
-    fn new(jack: Option<(u32, u32)>, environment: &[(&str, &str)]) -> Self {
+    fn new(jack: Option<Jack>, environment: &[(&str, &str)]) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let jackd = jack.map(|(rate, period)| {
-            // the server's name must be short, and its own
-            let tail: String = folder
-                .path()
-                .file_name()
-                .unwrap()
-                .to_string_lossy()
-                .chars()
-                .filter(char::is_ascii_alphanumeric)
-                .collect();
-            Jackd::start(&format!("mr_sip_test_{tail}"), rate, period, folder.path()).unwrap()
-        });
+        let jackd = jack.map(|jack| Jackd::start(jack.name, jack.rate, jack.period, folder.path()).unwrap());
         let setup = DaemonSetup {
             program: Some(Path::new(env!("CARGO_BIN_EXE_mr-sip"))),
             jack_server: jackd.as_ref().map(Jackd::name),
@@ -158,7 +156,7 @@ fn correlation_at(far_end: &mut FarEnd, speech: &Speech) -> f64 {
     find(&speech.at_telephone_rate().unwrap(), &recording).map_or(0.0, |found| found.correlation)
 }
 
-fn digits_in_reply_out(jack: Option<(u32, u32)>) {
+fn digits_in_reply_out(jack: Option<Jack>) {
     let site = Site::new(jack, &[]);
     let mut client = site.client();
     let script = site.script(&[(1.5, "four two seven one")], 9.0);
@@ -196,12 +194,12 @@ fn spoken_digits_come_in_and_a_reply_goes_out_directly() {
 
 #[test]
 fn spoken_digits_come_in_and_a_reply_goes_out_through_jack_at_8000_hz() {
-    digits_in_reply_out(Some((8000, 160)));
+    digits_in_reply_out(Some(Jack { name: "mr_sip_test_8000", rate: 8000, period: 160 }));
 }
 
 #[test]
 fn spoken_digits_come_in_and_a_reply_goes_out_through_jack_at_48000_hz() {
-    digits_in_reply_out(Some((48000, 256)));
+    digits_in_reply_out(Some(Jack { name: "mr_sip_test_48000", rate: 48000, period: 256 }));
 }
 
 #[test]
@@ -233,7 +231,7 @@ fn we_dial_and_are_heard_and_press_keys() {
 
 #[test]
 fn a_call_survives_the_violent_death_of_jackd() {
-    let site = Site::new(Some((48000, 256)), &[]);
+    let site = Site::new(Some(Jack { name: "mr_sip_test_kill", rate: 48000, period: 256 }), &[]);
     let mut client = site.client();
     let script = site.script(&[(3.0, "my account number is four two seven one")], 14.0);
     let mut caller = site.caller(&script);

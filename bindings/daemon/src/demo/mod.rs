@@ -28,6 +28,9 @@ use self::servers::{Daemon, DaemonSetup, Jackd, JackdError};
 use self::voice::{Cue, Speech, Voice, VoiceError};
 use crate::exit::Exit;
 
+/// The demo's JACK server. One fixed name: a machine lists eight servers, and one that was killed frees its place only
+/// to the next of its name.
+const JACK_SERVER: &str = "mr_sip_demo";
 /// What the caller says, in the words that the shipped model knows.
 const CALLER_SAYS: [&str; 3] = [
     "hello i would like to book an appointment for friday morning",
@@ -141,12 +144,7 @@ impl Demo {
         let jackd = if args.no_jack {
             None
         } else {
-            match Jackd::start(
-                &format!("mr_sip_demo_{}", std::process::id()),
-                args.jack_rate,
-                args.jack_period,
-                &self.folder,
-            ) {
+            match Jackd::start(JACK_SERVER, args.jack_rate, args.jack_period, &self.folder) {
                 Ok(jackd) => {
                     self.ladder.note(&format!(
                         "jackd runs on its dummy driver, {} Hz, {} frames",

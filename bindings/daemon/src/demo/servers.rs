@@ -23,11 +23,32 @@ pub enum JackdError {
     #[error("jackd is not installed; the fix: apt-get install jackd2")]
     NotInstalled,
     /// It ended, or did not come up in time.
-    #[error("jackd did not start; its log is {}", .0.display())]
-    Failed(PathBuf),
+    #[error("jackd did not start: {said} (all of it: {})", log.display())]
+    Failed {
+        /// The last thing it said that sounds like a reason.
+        said: String,
+        /// All that it said.
+        log: PathBuf,
+    },
     /// Its log could not be written.
     #[error("cannot start jackd: {0}")]
     Io(#[from] io::Error),
+}
+
+impl JackdError {
+    fn failed(log: PathBuf) -> Self {
+        let text = std::fs::read_to_string(&log).unwrap_or_default();
+        let said = if text.contains("Too many servers") {
+            "this machine's list of eight JACK servers is full of dead ones; when no jackd runs, the fix is: \
+             rm /dev/shm/jack-shm-registry"
+                .to_owned()
+        } else {
+            let reasons = ["Failed", "failed", "error", "Cannot", "already"];
+            let line = text.lines().rev().find(|line| reasons.iter().any(|reason| line.contains(reason)));
+            line.or(text.lines().last()).unwrap_or("it said nothing").trim().to_owned()
+        };
+        Self::Failed { said, log }
+    }
 }
 
 /// A jackd on the dummy driver.
@@ -61,7 +82,7 @@ impl Jackd {
         // the server's socket appears when it takes clients
         while !jack_socket_is_there(name) {
             if began.elapsed() > START_LIMIT || !matches!(jackd.process.try_wait(), Ok(None)) {
-                return Err(JackdError::Failed(path));
+                return Err(JackdError::failed(path));
             }
             std::thread::sleep(Duration::from_millis(20));
         }
