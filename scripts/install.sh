@@ -146,7 +146,7 @@ plan=$(LC_ALL=C apt-get install --simulate --no-install-recommends "${missing[@]
 }
 total=$(grep -c '^Inst ' <<<"$plan" || true)
 removed=$(sed -n 's/^Remv \([^ ]*\).*/\1/p' <<<"$plan" | tr '\n' ' ')
-say "Installing $total packages: ${missing[*]} and what they depend on"
+say "Installing ${missing[*]}; $total in all, with what they need"
 [[ -z $removed ]] || note "replaced by newer ones: $removed"
 done_count=0
 if ! "${as_root[@]}" apt-get install -y -q --no-install-recommends \
