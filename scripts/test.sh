@@ -114,11 +114,9 @@ docs() { RUSTDOCFLAGS='-D warnings' limited cargo doc --locked --workspace --no-
 # The tests that run against the clock, for longer than among the Rust tests; the property tests, with more cases.
 fuzz() {
     export MR_SIP_FUZZ_SECONDS=$fuzz_seconds PROPTEST_CASES=$((fuzz_seconds * 500))
-    limited cargo test --locked -p mr-sip-engine --test fuzz -- --nocapture &&
-        limited cargo test --locked -p mr-sip-signaling --test storm -- --nocapture &&
-        limited cargo test --locked -p mr-sip-signaling --test fuzz &&
-        limited cargo test --locked -p mr-sip-control --test framing &&
-        limited cargo test --locked -p mr-sip-engine --lib rtp::
+    # of the whole workspace, because another choice of packages is another choice of features, and built anew
+    limited cargo test --locked --workspace --test fuzz --test storm --test framing -- --nocapture &&
+        limited cargo test --locked --workspace --lib rtp::
 }
 
 summary() {
