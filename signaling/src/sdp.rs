@@ -211,7 +211,8 @@ pub fn answer(offer: &str, local: &LocalMedia) -> Result<(String, MediaPlan), Sd
                 &codec,
                 plan.telephone_event,
                 direction,
-                plan.ptime_ms,
+                // what we want to receive and what we send; theirs is a wish for what they receive (RFC 8866)
+                DEFAULT_PTIME_MS,
             );
         } else {
             refused_line(&mut sdp, line);

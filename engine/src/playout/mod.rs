@@ -289,6 +289,8 @@ impl Playout {
             Some(packet) if packet.timestamp <= self.play_at => {
                 self.play(&packet);
                 self.steer(now, counters);
+                // only what plays has a delay: while nothing comes this would count the silence
+                counters.delay_ms.set(self.current_delay(now) as f32 / 8.0);
             }
             Some(packet) => self.bridge_gap(&packet, now, counters),
             None => {
@@ -300,7 +302,6 @@ impl Playout {
         }
         if self.delay.base().is_finite() {
             counters.target_delay_ms.set(self.delay.target() as f32 / 8.0);
-            counters.delay_ms.set(self.current_delay(now) as f32 / 8.0);
         }
     }
 

@@ -1,5 +1,6 @@
 //! One call as the daemon knows it: what every room said of it, in one place.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -81,6 +82,8 @@ pub(crate) struct CallRecord {
     pub(crate) transcript: Vec<Line>,
     /// The ears still listen, or have not yet told their last words.
     pub(crate) heard: bool,
+    /// Where an incoming call's INVITE came from.
+    pub(crate) source: Option<SocketAddr>,
     /// Our 200 to an incoming call is on its way; the ACK has not come.
     pub(crate) answering: bool,
     /// Rings at most until then.
@@ -121,6 +124,7 @@ impl CallRecord {
             last_progress: None,
             transcript: Vec::new(),
             heard: false,
+            source: None,
             answering: false,
             ring_until: None,
             hung_up_for: None,

@@ -33,7 +33,9 @@ impl Switchboard {
             Input::Gone { client } => self.on_gone(client),
             Input::Resumed { client } => log::info!("{client} is back"),
             Input::Expired { client, calls } => {
-                log::info!("{client} did not come back; its calls end");
+                if !calls.is_empty() {
+                    log::info!("{client} did not come back; its calls end");
+                }
                 self.close_channels(client);
                 for call in calls {
                     self.hang_up_for(call.0, Cause::ClientGone, "the client that owned the call went away");

@@ -47,6 +47,7 @@ impl Switchboard {
                 let mut record = CallRecord::new(call.0, Direction::In, from, to);
                 record.account = account;
                 record.offer = offer;
+                record.source = Some(source);
                 self.on_incoming(record, display_name, source);
             }
             SipEvent::Progress { call, status, sdp } => self.on_progress(call.0, status, sdp),

@@ -177,7 +177,11 @@ impl Switchboard {
         let path = self.recording_path(number);
         let record_all = self.config.recording.enabled;
         let Some(call) = self.calls.get_mut(&number) else { return Ok(()) };
-        let params = media_params(plan);
+        let mut params = media_params(plan);
+        // an IPv6 address offered over IPv4 (linphone does that) cannot be sent to; where the INVITE came from can be
+        if let Some(source) = call.source.filter(|source| source.is_ipv4() != params.remote.is_ipv4()) {
+            params.remote.set_ip(source.ip());
+        }
         call.codec = Some(plan.codec.name());
         match std::mem::replace(&mut call.media, Media::None) {
             Media::Up(mut up) => {
