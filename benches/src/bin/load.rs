@@ -115,6 +115,7 @@ fn measure(options: &Options, folder: &Path) -> Result<Figures> {
     let began = Instant::now();
     while agent.up.len() < options.calls as usize {
         agent.attend(&mut client, Duration::from_millis(200))?;
+        sipp.is_well(folder)?;
         ensure!(
             began.elapsed() < build_up,
             "only {} of {} calls came up in {} s",
@@ -236,19 +237,7 @@ impl Sipp {
         let child = Command::new("sipp")
             .args([target, "-i", "127.0.0.1", "-mi", "127.0.0.1", "-sf"])
             .arg(&scenario)
-            .args([
-                "-m",
-                &calls,
-                "-l",
-                &calls,
-                "-r",
-                &RATE.to_string(),
-                "-nostdin",
-                "-min_rtp_port",
-                "36000",
-                "-max_rtp_port",
-                "46000",
-            ])
+            .args(["-m", &calls, "-l", &calls, "-r", &RATE.to_string(), "-nostdin"])
             .current_dir(folder)
             .stdin(Stdio::null())
             .stdout(log.try_clone()?)
@@ -256,6 +245,16 @@ impl Sipp {
             .spawn()
             .context("sipp cannot be run; the fix: apt-get install sip-tester")?;
         Ok(Self(child))
+    }
+
+    /// Nobody calls any more when sipp has given up.
+    fn is_well(&mut self, folder: &Path) -> Result<()> {
+        if self.0.try_wait()?.is_some() {
+            let log = fs::read_to_string(folder.join("sipp.log")).unwrap_or_default();
+            let said = log.lines().rev().find(|line| !line.trim().is_empty()).unwrap_or("nothing");
+            bail!("sipp ended; it said: {said}");
+        }
+        Ok(())
     }
 
     fn stop(&mut self) {
@@ -296,7 +295,7 @@ a=ptime:20
   ]]></send>
   <recv response="100" optional="true"/>
   <recv response="180" optional="true"/>
-  <recv response="200" rtd="true"/>
+  <recv response="200" rtd="true" rrs="true"/>
   <send><![CDATA[
 ACK [next_url] SIP/2.0
 Via: SIP/2.0/[transport] [local_ip]:[local_port];branch=[branch]
@@ -308,7 +307,7 @@ Max-Forwards: 70
 Content-Length: 0
 
   ]]></send>
-  <nop><action><exec rtp_stream="@AUDIO@,-1,0,PCMU/8000"/></action></nop>
+  <nop><action><exec rtp_stream="@AUDIO@,-1,0"/></action></nop>
   <pause milliseconds="@HOLD@"/>
   <send retrans="500"><![CDATA[
 BYE [next_url] SIP/2.0
