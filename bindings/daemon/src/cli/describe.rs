@@ -64,6 +64,8 @@ pub(super) fn event(event: &Event) -> Shown {
         Event::CallMedia { state: MediaState::Found, .. } => Shown::Line(STATE, "audio arrives again".into()),
         Event::SpeechStart { .. } => Shown::Passing("…".into()),
         Event::TranscriptPartial { text, .. } => Shown::Passing(clean(text)),
+        // a noise that was taken for speech, and in which nothing was understood
+        Event::TranscriptFinal { text, .. } if text.is_empty() => Shown::Nothing,
         Event::TranscriptFinal { text, latency_ms, .. } => {
             Shown::Line(CALLER, format!("──▶ \"{}\"  ({latency_ms} ms)", clean(text)))
         }
