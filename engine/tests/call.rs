@@ -388,7 +388,8 @@ proptest! {
         pair.run(200);
         let heard = &pair.ends[0].heard;
         prop_assert!(heard.iter().all(|s| s.is_finite() && s.abs() <= 1.2));
-        prop_assert!(pair.stats(0).bad_packets <= 2 * number + 1);
+        // each one may be bad on both ports, and look enough like a new stream to make one genuine packet look odd
+        prop_assert!(pair.stats(0).bad_packets <= 3 * number + 1, "{} of {}", pair.stats(0).bad_packets, number);
         prop_assert!(pair.stats(0).sent as usize >= heard.len() / 160 - 1);
     }
 }

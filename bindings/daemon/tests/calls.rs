@@ -10,8 +10,8 @@ use std::time::{Duration, Instant};
 
 use control::client::Message;
 use control::types::{
-    AudioPosition, Call, CallAnswer, CallDial, CallDtmf, CallHangup, CallId, CallState, Cause, DaemonStatus, Encoding,
-    Event, EventFilter, JackState, ResponseEnd, ResponseStart, Speaker,
+    AudioPosition, Call, CallAnswer, CallDial, CallDtmf, CallGet, CallHangup, CallId, CallState, Cause, DaemonStatus,
+    Encoding, Event, EventFilter, JackState, ResponseEnd, ResponseStart, Speaker,
 };
 use control::{Client, ControlError};
 use mr_sip::demo::far_end::{FarEnd, Role, read_wav};
@@ -236,6 +236,12 @@ fn a_call_survives_the_violent_death_of_jackd() {
     let script = site.script(&[(3.0, "my account number is four two seven one")], 14.0);
     let mut caller = site.caller(&script);
     let call = incoming(&mut client);
+    // the ports of a call come a moment after its media
+    let deadline = Instant::now() + LIMIT;
+    while !client.request(&CallGet { call }).unwrap().jack {
+        assert!(Instant::now() < deadline, "the call never got its JACK ports");
+        std::thread::sleep(Duration::from_millis(20));
+    }
     let pid = site.jackd.as_ref().unwrap().pid();
     kill(Pid::from_raw(pid as i32), Signal::SIGKILL).unwrap();
     wait_for(&mut client, "the loss of JACK", |event| {

@@ -4,6 +4,7 @@
 use std::fs::File;
 use std::io;
 use std::net::SocketAddr;
+use std::os::unix::fs::DirEntryExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -64,6 +65,7 @@ impl Jackd {
     /// # Errors
     /// [`JackdError`].
     pub fn start(name: &str, rate: u32, period: u32, folder: &Path) -> Result<Self, JackdError> {
+        let left_behind = jack_socket(name);
         let path = folder.join("jackd.log");
         let log = File::create(&path)?;
         let process = Command::new("jackd")
@@ -79,8 +81,8 @@ impl Jackd {
             })?;
         let mut jackd = Self { process, name: name.to_owned() };
         let began = Instant::now();
-        // the server's socket appears when it takes clients
-        while !jack_socket_is_there(name) {
+        // the server's socket appears when it takes clients; one that was killed has left its own behind
+        while jack_socket(name).is_none_or(|socket| Some(socket) == left_behind) {
             if began.elapsed() > START_LIMIT || !matches!(jackd.process.try_wait(), Ok(None)) {
                 return Err(JackdError::failed(path));
             }
@@ -100,11 +102,14 @@ impl Jackd {
     }
 }
 
-/// jackd's sockets are `/dev/shm/jack_NAME_UID_0` (jackd2).
-fn jack_socket_is_there(name: &str) -> bool {
+/// Which socket a server of this name listens on, by its inode: `/dev/shm/jack_NAME_UID_0` (jackd2).
+fn jack_socket(name: &str) -> Option<u64> {
     let prefix = format!("jack_{name}_");
     std::fs::read_dir("/dev/shm")
-        .is_ok_and(|entries| entries.flatten().any(|entry| entry.file_name().to_string_lossy().starts_with(&prefix)))
+        .ok()?
+        .flatten()
+        .find(|entry| entry.file_name().to_string_lossy().starts_with(&prefix))
+        .map(|entry| entry.ino())
 }
 
 impl Drop for Jackd {
