@@ -29,7 +29,7 @@ use std::{
 
 use rand::{Rng, SeedableRng, rngs::StdRng};
 
-pub use config::{Counters, LocalIp, Resolve, ResolveId, Seed, Transmit, UserAgentConfig};
+pub use config::{Counters, LocalIp, Resolve, ResolveId, Seed, Target, Transmit, UserAgentConfig};
 
 use accounts::AccountState;
 use names::Names;

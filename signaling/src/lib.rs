@@ -31,9 +31,11 @@ mod registration;
 pub mod sdp;
 mod timer;
 mod transaction;
+mod transport;
 
 pub use account::{Account, DEFAULT_EXPIRES};
-pub use agent::{Counters, LocalIp, Resolve, ResolveId, Seed, Transmit, UserAgent, UserAgentConfig};
+pub use agent::{Counters, LocalIp, Resolve, ResolveId, Seed, Target, Transmit, UserAgent, UserAgentConfig};
 pub use auth::Password;
 pub use error::SignalingError;
 pub use event::{CallId, Dial, EndCause, Event};
+pub use transport::{ConnectionId, Peer, Transport};
