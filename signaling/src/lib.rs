@@ -33,7 +33,7 @@ mod timer;
 mod transaction;
 mod transport;
 
-pub use account::{Account, DEFAULT_EXPIRES};
+pub use account::{Account, DEFAULT_EXPIRES, DEFAULT_OPTIONS};
 pub use agent::{Counters, LocalIp, Resolve, ResolveId, Seed, Target, Transmit, UserAgent, UserAgentConfig};
 pub use auth::Password;
 pub use error::SignalingError;

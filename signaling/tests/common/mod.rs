@@ -12,7 +12,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use mr_sip_signaling::{CallId, Dial, EndCause, Event, UserAgent, UserAgentConfig};
+use mr_sip_signaling::{CallId, Dial, EndCause, Event, Target, Transport, UserAgent, UserAgentConfig};
 
 /// How the link treats datagrams.
 #[derive(Debug, Clone, Copy)]
@@ -65,6 +65,11 @@ pub fn header<'a>(text: &'a str, name: &str) -> Option<&'a str> {
         .filter_map(|l| l.split_once(": "))
         .find(|(n, _)| n.eq_ignore_ascii_case(name))
         .map(|(_, v)| v)
+}
+
+/// A server that was found by name, reached by UDP.
+pub fn udp(address: &str) -> Target {
+    Target { transport: Transport::Udp, address: address.parse().expect("an address") }
 }
 
 type Filter = Box<dyn FnMut(&Seen) -> bool>;
@@ -151,19 +156,19 @@ impl Net {
     fn collect(&mut self) {
         for i in 0..self.agents.len() {
             while let Some(question) = self.nameless.then(|| self.agents[i].poll_resolve()).flatten() {
-                self.agents[i].handle_resolved(self.now, question.id, &[]);
+                self.agents[i].handle_resolved(self.now, question.id, &[], Duration::ZERO);
             }
             while let Some(transmit) = self.agents[i].poll_transmit() {
                 let from = self.addresses[i];
                 let seen = Seen {
                     at: self.now - self.start,
                     from,
-                    to: transmit.to,
+                    to: transmit.to.address,
                     text: String::from_utf8_lossy(&transmit.bytes).into_owned(),
                 };
                 let lost = (self.lose)(&seen) || self.chance.f64() < self.link.loss;
                 self.seen.push(seen.clone());
-                if !self.addresses.contains(&transmit.to) {
+                if !self.addresses.contains(&transmit.to.address) {
                     self.outside.push(seen);
                     continue;
                 }
@@ -175,7 +180,7 @@ impl Net {
                     let late = self.link.jitter.mul_f64(self.chance.f64());
                     self.sequence += 1;
                     let at = self.now + self.link.latency + late;
-                    self.flying.insert((at, self.sequence), (from, transmit.to, transmit.bytes.clone()));
+                    self.flying.insert((at, self.sequence), (from, transmit.to.address, transmit.bytes.clone()));
                 }
             }
             while let Some(event) = self.agents[i].poll_event() {
