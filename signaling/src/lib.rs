@@ -25,6 +25,7 @@ mod call;
 mod dialog;
 mod error;
 mod event;
+pub mod guard;
 mod message;
 pub mod net;
 mod registration;
