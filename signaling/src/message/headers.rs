@@ -95,6 +95,11 @@ impl Headers {
 
 /// Splits at commas that are neither in quotes nor in angle brackets; empty elements are left out.
 pub(crate) fn split_list(value: &str) -> impl Iterator<Item = &str> {
+    split_strictly(value).filter(|element| !element.is_empty())
+}
+
+/// The same with empty elements.
+pub(super) fn split_strictly(value: &str) -> impl Iterator<Item = &str> {
     let mut rest = Some(value);
     std::iter::from_fn(move || {
         let text = rest?;
@@ -102,7 +107,6 @@ pub(crate) fn split_list(value: &str) -> impl Iterator<Item = &str> {
         rest = end.map(|e| &text[e + 1..]);
         Some(text[..end.unwrap_or(text.len())].trim())
     })
-    .filter(|element| !element.is_empty())
 }
 
 /// Where a byte first stands outside quotes and angle brackets. The byte must be ASCII, so that the place is a char boundary.

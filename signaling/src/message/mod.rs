@@ -22,7 +22,7 @@ mod write;
 pub(crate) use frame::{Frame, FrameError, Framer};
 pub(crate) use headers::{Headers, split_list};
 pub(crate) use name_addr::{NameAddr, unquote};
-pub(crate) use read::{BadMessage, Problem, body_text, read};
+pub(crate) use read::{BadMessage, Problem, body_text, is_type, read};
 pub(crate) use uri::{DEFAULT_PORT, Uri, escape_user, literal, read_host_port};
 pub(crate) use via::{MAGIC_COOKIE, Via};
 

@@ -80,7 +80,7 @@ impl NameAddr {
         let Some(open) = text[after_name..].find('<').map(|i| i + after_name) else {
             // without brackets, what looks like URI parameters belongs to the header (section 20.10)
             let (uri, params) = text.split_once(';').unwrap_or((text, ""));
-            return Some(NameAddr { display: None, uri: Uri::read(uri)?, params: Params::read(params) });
+            return Some(NameAddr { display: None, uri: Uri::read(uri.trim_end())?, params: Params::read(params) });
         };
         let close = text[open..].find('>').map(|i| i + open)?;
         let name = unquote(text[..open].trim());

@@ -2,7 +2,7 @@
 
 use super::{
     Message, Meta, Method, Request, Response,
-    headers::{Headers, full_name},
+    headers::{Headers, full_name, split_strictly},
     limits::{MAX_BODY, MAX_HEAD, MAX_HEADER, MAX_HEADERS},
     name_addr::NameAddr,
     uri::Uri,
@@ -76,6 +76,8 @@ pub(crate) fn read(bytes: &[u8]) -> Result<(Message, Meta), BadMessage> {
         let response = matches!(start_line, Ok(StartLine::Response(..)));
         let meta = read_meta(&headers, response)?;
         match &start_line {
+            // one that nobody knows is answered 501, whatever CSeq says (RFC 4475 section 3.1.2.18)
+            Ok(StartLine::Request(Method::Other(_), _)) => Ok((meta, body.to_vec())),
             Ok(StartLine::Request(method, _)) if *method != meta.method => {
                 Err(Problem::Bad("CSeq names another method"))
             }
@@ -99,7 +101,7 @@ pub(crate) fn read(bytes: &[u8]) -> Result<(Message, Meta), BadMessage> {
 }
 
 fn bad_request(problem: Problem, method: Method, uri: Uri, headers: Headers) -> BadMessage {
-    let via = headers.list("Via").next().and_then(Via::read).filter(|_| method != Method::Ack);
+    let via = headers.list("Via").next().and_then(Via::read_any_version).filter(|_| method != Method::Ack);
     let answerable = via.map(|via| (Box::new(Request { method, uri, headers, body: Vec::new() }), via));
     BadMessage { problem, answerable }
 }
@@ -246,6 +248,11 @@ pub(super) fn read_length(value: &str) -> Option<usize> {
 fn read_meta(headers: &Headers, response: bool) -> Result<Meta, Problem> {
     let one = |name, missing| headers.get(name).filter(|v| !v.is_empty()).ok_or(Problem::Bad(missing));
     let via = headers.list("Via").next().and_then(Via::read).ok_or(Problem::Bad("no usable Via"))?;
+    // what stands beside the top one is repeated in every answer: not if it is rubbish (RFC 4475 section 3.1.2.1)
+    let mut beside = headers.get("Via").into_iter().flat_map(split_strictly);
+    if !response && beside.any(|via| Via::read(via).is_none()) {
+        return Err(Problem::Bad("a Via that cannot be read"));
+    }
     let from = NameAddr::read(one("From", "no From")?).ok_or(Problem::Bad("From cannot be read"))?;
     let to = NameAddr::read(one("To", "no To")?).ok_or(Problem::Bad("To cannot be read"))?;
     let call_id = one("Call-ID", "no Call-ID")?.to_owned();
@@ -297,6 +304,7 @@ pub(crate) fn body_text(headers: &Headers, body: &[u8], wanted: &str) -> Option<
     None
 }
 
-fn is_type(content_type: &str, wanted: &str) -> bool {
+/// Whether this is the content type, whatever its parameters.
+pub(crate) fn is_type(content_type: &str, wanted: &str) -> bool {
     content_type.split(';').next().unwrap_or("").trim().eq_ignore_ascii_case(wanted)
 }

@@ -1,6 +1,10 @@
 //! SIP, SIPS and tel URIs; every other scheme is kept as text.
 
-use std::{fmt, net::IpAddr};
+use std::{
+    borrow::Cow,
+    fmt,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+};
 
 use super::name_addr::Params;
 
@@ -91,14 +95,14 @@ pub(crate) fn read_host_port(text: &str) -> Option<(String, Option<u16>)> {
     let text = text.trim();
     let (host, port) = if let Some(rest) = text.strip_prefix('[') {
         let (host, rest) = rest.split_once(']')?;
-        host.parse::<std::net::Ipv6Addr>().ok()?;
+        let host = well_formed_v6(host)?;
         let rest = rest.trim();
         let port = if rest.is_empty() { None } else { Some(rest.strip_prefix(':')?) };
         (host, port)
     } else {
         match text.split_once(':') {
-            Some((host, port)) => (host.trim(), Some(port)),
-            None => (text, None),
+            Some((host, port)) => (Cow::Borrowed(host.trim()), Some(port)),
+            None => (Cow::Borrowed(text), None),
         }
     };
     let port = match port {
@@ -106,7 +110,17 @@ pub(crate) fn read_host_port(text: &str) -> Option<(String, Option<u16>)> {
         None => None,
     };
     let good = host.bytes().all(|b| b.is_ascii_alphanumeric() || b"-._:".contains(&b));
-    (good && !host.is_empty()).then(|| (host.to_owned(), port))
+    (good && !host.is_empty()).then(|| (host.into_owned(), port))
+}
+
+/// An IPv6 address, if it is one. RFC 3261's grammar puts a third colon in front of an IPv4 address at the end, which everybody
+/// must tolerate (RFC 5118 section 4.10).
+fn well_formed_v6(host: &str) -> Option<Cow<'_, str>> {
+    let host = match host.split_once(":::") {
+        Some((front, tail)) if tail.parse::<Ipv4Addr>().is_ok() => Cow::Owned(format!("{front}::{tail}")),
+        _ => Cow::Borrowed(host),
+    };
+    host.parse::<Ipv6Addr>().is_ok().then_some(host)
 }
 
 /// Writes a host with its brackets, if it needs them.

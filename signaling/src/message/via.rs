@@ -29,10 +29,16 @@ impl Via {
     }
 
     pub(crate) fn read(text: &str) -> Option<Via> {
+        let version = text.split('/').nth(1)?.trim();
+        if version == "2.0" { Via::read_any_version(text) } else { None }
+    }
+
+    /// Of whatever version of SIP: only to say that we do not speak it.
+    pub(super) fn read_any_version(text: &str) -> Option<Via> {
         // sent-protocol may have spaces around its slashes
         let mut parts = text.splitn(3, '/');
-        let (name, version, rest) = (parts.next()?.trim(), parts.next()?.trim(), parts.next()?.trim());
-        if !name.eq_ignore_ascii_case("SIP") || version != "2.0" {
+        let (name, _, rest) = (parts.next()?.trim(), parts.next()?, parts.next()?.trim());
+        if !name.eq_ignore_ascii_case("SIP") {
             return None;
         }
         let (transport, rest) = rest.split_once(char::is_whitespace)?;
