@@ -24,6 +24,7 @@ impl UserAgent {
         let (status, why) = match bad.problem {
             Problem::Bad(why) => (400, Some(why)),
             Problem::Version => (505, None),
+            Problem::UriTooLong => (414, None),
             Problem::TooLarge => (513, None),
             Problem::KeepAlive | Problem::NotSip => return,
         };

@@ -1,5 +1,7 @@
 //! The headers of a message, in their order.
 
+use super::limits::MAX_ELEMENTS;
+
 /// A list of headers. Names are kept as RFC 3261 writes them, whatever case or short form they came in.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Headers(Vec<(String, String)>);
@@ -48,9 +50,9 @@ impl Headers {
         self.0.iter().filter(move |(n, _)| n.eq_ignore_ascii_case(name)).map(|(_, v)| v.as_str())
     }
 
-    /// Every element of a header that is a comma-separated list, over all headers of the name.
+    /// The elements of a header that is a comma-separated list, over all headers of the name; at most [`MAX_ELEMENTS`].
     pub(crate) fn list<'a>(&'a self, name: &str) -> impl Iterator<Item = &'a str> {
-        self.values(name).flat_map(split_list)
+        self.values(name).flat_map(split_list).take(MAX_ELEMENTS)
     }
 
     pub(crate) fn push(&mut self, name: &str, value: impl Into<String>) {

@@ -3,14 +3,11 @@
 use super::{
     Message, Meta, Method, Request, Response,
     headers::{Headers, full_name, split_strictly},
-    limits::{MAX_BODY, MAX_HEAD, MAX_HEADER, MAX_HEADERS},
-    name_addr::NameAddr,
+    limits::{MAX_BODY, MAX_BOUNDARY, MAX_CSEQ, MAX_HEAD, MAX_HEADER, MAX_HEADERS, MAX_PARTS, MAX_URI},
+    name_addr::{NameAddr, Params, unquote},
     uri::Uri,
     via::Via,
 };
-
-/// RFC 3261 section 8.1.1.5: a CSeq number is below 2^31.
-const MAX_CSEQ: u32 = (1 << 31) - 1;
 
 /// Why bytes are not a message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -23,6 +20,8 @@ pub(crate) enum Problem {
     Bad(&'static str),
     /// Another version: 505.
     Version,
+    /// The Request-URI is too long: 414.
+    UriTooLong,
     /// Too long a header, or too many: 513.
     TooLarge,
 }
@@ -167,6 +166,9 @@ fn read_start_line(line: &str) -> Result<StartLine, Problem> {
         return Err(Problem::Version);
     }
     let uri = uri.trim();
+    if uri.len() > MAX_URI {
+        return Err(Problem::UriTooLong);
+    }
     // some send the Request-URI in brackets; RFC 4475 (3.1.2.7) lets us answer 400
     let uri = Uri::read(uri).ok_or(Problem::Bad("the Request-URI cannot be read"))?;
     Ok(StartLine::Request(Method::of(method), uri))
@@ -287,13 +289,14 @@ pub(crate) fn body_text(headers: &Headers, body: &[u8], wanted: &str) -> Option<
         return None;
     }
     let (_, params) = content_type.split_once(';')?;
-    let params = super::name_addr::Params::read(params);
-    let boundary = format!("--{}", super::name_addr::unquote(params.get("boundary")?));
-    if boundary.len() < 3 || boundary.len() > 72 {
+    let params = Params::read(params)?;
+    let boundary = unquote(params.get("boundary")?);
+    if boundary.is_empty() || boundary.len() > MAX_BOUNDARY {
         return None;
     }
+    let boundary = format!("--{boundary}");
     let text = String::from_utf8_lossy(body);
-    for part in text.split(boundary.as_str()).skip(1).take(8) {
+    for part in text.split(boundary.as_str()).skip(1).take(MAX_PARTS) {
         let part = part.trim_start_matches("\r\n").trim_start_matches('\n');
         let (head, content, ended) = split_head(part.as_bytes());
         let (headers, _) = read_headers(HeadLines::new(head));

@@ -6,7 +6,7 @@ use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
 };
 
-use super::name_addr::Params;
+use super::{limits::MAX_URI, name_addr::Params};
 
 /// The port where a URI or Via gives none, for UDP.
 pub(crate) const DEFAULT_PORT: u16 = 5060;
@@ -46,7 +46,8 @@ impl Uri {
         let (scheme, rest) = text.split_once(':')?;
         let good = scheme.starts_with(|c: char| c.is_ascii_alphabetic())
             && scheme.bytes().all(|b| b.is_ascii_alphanumeric() || b"+-.".contains(&b));
-        if !good || rest.is_empty() || text.chars().any(|c| c.is_control() || c.is_whitespace()) {
+        if !good || rest.is_empty() || text.len() > MAX_URI || text.chars().any(|c| c.is_control() || c.is_whitespace())
+        {
             return None;
         }
         let scheme = scheme.to_ascii_lowercase();
@@ -55,7 +56,7 @@ impl Uri {
             "tel" => {
                 let (number, params) = rest.split_once(';').unwrap_or((rest, ""));
                 let user = Some(number.to_owned()).filter(|n| !n.is_empty())?;
-                let params = Params::read(params);
+                let params = Params::read(params)?;
                 Some(Uri { scheme, user: Some(user), host: String::new(), port: None, params, headers: None })
             }
             _ => Some(Uri {
@@ -81,7 +82,7 @@ impl Uri {
         };
         let (host_port, params) = rest.split_once(';').unwrap_or((rest, ""));
         let (host, port) = read_host_port(host_port)?;
-        Some(Uri { scheme, user, host, port, params: Params::read(params), headers })
+        Some(Uri { scheme, user, host, port, params: Params::read(params)?, headers })
     }
 
     /// Where a request to this URI goes, by RFC 3263 without its DNS half.

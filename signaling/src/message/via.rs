@@ -44,7 +44,7 @@ impl Via {
         let (transport, rest) = rest.split_once(char::is_whitespace)?;
         let (sent_by, params) = rest.split_once(';').unwrap_or((rest, ""));
         let (host, port) = read_host_port(sent_by)?;
-        Some(Via { transport: transport.to_ascii_uppercase(), host, port, params: Params::read(params) })
+        Some(Via { transport: transport.to_ascii_uppercase(), host, port, params: Params::read(params)? })
     }
 
     /// Empty if there is none.
