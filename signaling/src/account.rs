@@ -1,8 +1,8 @@
 //! An account at a provider or PBX: who we are there, and where "there" is.
 
-use std::time::Duration;
+use std::{net::IpAddr, time::Duration};
 
-use crate::{auth::Password, error::SignalingError};
+use crate::{auth::Password, error::SignalingError, transport::Transport};
 
 /// How long a binding is asked for when the configuration does not say: RFC 3261 section 10.2's default.
 pub const DEFAULT_EXPIRES: Duration = Duration::from_secs(3600);
@@ -22,13 +22,24 @@ pub struct Account {
     pub password: Password,
     /// The only realm that is given credentials; `None`: any realm that the registrar or proxy names.
     pub realm: Option<String>,
-    /// Where requests are sent first, `host[:port]`; `None`: to the registrar.
-    pub proxy: Option<String>,
-    /// Register, so that calls come in. Without it the account is only called from.
+    /// Where requests are sent first, `host[:port]`, in order of preference; the next one is tried when one does not answer
+    /// or says that it cannot. Empty: to the registrar.
+    pub proxies: Vec<String>,
+    /// How the registrar or proxy is reached; `None`: as DNS says, else by UDP.
+    pub transport: Option<Transport>,
+    /// Register, so that calls come in. Without it this is a trunk between two addresses that know one another.
     pub register: bool,
     /// How long a binding is asked for.
     pub expires: Duration,
+    /// How often a trunk that does not register is asked by OPTIONS whether it is there; `None`: never. The first question is
+    /// also how its addresses become known, from which calls are taken.
+    pub options: Option<Duration>,
+    /// Addresses that the far end's calls come from, beside those of registrar and proxies.
+    pub peers: Vec<IpAddr>,
 }
+
+/// How often a trunk is asked whether it is there, when the configuration does not say.
+pub const DEFAULT_OPTIONS: Duration = Duration::from_secs(60);
 
 impl Account {
     /// An account that registers, with the defaults for everything else.
@@ -45,9 +56,12 @@ impl Account {
             auth_user: None,
             password,
             realm: None,
-            proxy: None,
+            proxies: Vec::new(),
+            transport: None,
             register: true,
             expires: DEFAULT_EXPIRES,
+            options: Some(DEFAULT_OPTIONS),
+            peers: Vec::new(),
         }
     }
 
@@ -58,13 +72,8 @@ impl Account {
 
     /// Refuses what would break out of a header (case 45) or leave an address without a part.
     pub(crate) fn check(&self) -> Result<(), SignalingError> {
-        let fields = [
-            ("registrar", Some(self.registrar.as_str())),
-            ("user", Some(self.user.as_str())),
-            ("proxy", self.proxy.as_deref()),
-        ];
-        for (field, value) in fields {
-            let Some(value) = value else { continue };
+        let own = [("registrar", self.registrar.as_str()), ("user", self.user.as_str())];
+        for (field, value) in own.into_iter().chain(self.proxies.iter().map(|p| ("proxy", p.as_str()))) {
             let why = if value.is_empty() {
                 "must not be empty"
             } else if value.chars().any(|c| c.is_control() || c.is_whitespace() || "<>\"".contains(c)) {

@@ -5,7 +5,8 @@
 //! | file | what it is for |
 //! |---|---|
 //! | `config` | what the agent is made with |
-//! | `outgoing` | our requests: next hop, transaction, credentials |
+//! | `outgoing` | our requests: next hop, way, transaction |
+//! | `responses` | the answers to them, or their absence: credentials, the next server |
 //! | `incoming` | their requests: matched, checked, answered or handed on |
 //! | `caller`, `callee` | calls we make; calls we are given, and what is asked for within any call |
 //! | `accounts` | registration |
@@ -20,16 +21,17 @@ mod incoming;
 mod limits;
 mod names;
 mod outgoing;
+mod responses;
 
 use std::{
     collections::{HashMap, HashSet, VecDeque},
     net::SocketAddr,
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use rand::{Rng, SeedableRng, rngs::StdRng};
 
-pub use config::{Counters, LocalIp, Resolve, ResolveId, Seed, Transmit, UserAgentConfig};
+pub use config::{Counters, LocalIp, Resolve, ResolveId, Seed, Target, Transmit, UserAgentConfig};
 
 use accounts::AccountState;
 use names::Names;
@@ -42,6 +44,7 @@ use crate::{
     message::{Message, read},
     timer::Timers,
     transaction::ClientState,
+    transport::Peer,
 };
 
 /// What a deadline is of.
@@ -51,6 +54,8 @@ enum TimerKey {
     Server(ServerKey),
     Call(CallId),
     Account(usize),
+    /// The look at our own address.
+    Network,
 }
 
 /// SIP without sockets, clocks or threads.
@@ -123,6 +128,11 @@ impl UserAgent {
 
     /// Takes a datagram in.
     pub fn handle_datagram(&mut self, now: Instant, from: SocketAddr, bytes: &[u8]) {
+        self.handle_message(now, &Peer::udp(from), bytes);
+    }
+
+    /// Takes a message in: a datagram, or one whole message out of a stream, from a peer whose `connection` is set.
+    pub fn handle_message(&mut self, now: Instant, from: &Peer, bytes: &[u8]) {
         self.counters.received += 1;
         match read(bytes) {
             Ok((Message::Request(request), meta)) => self.on_request(now, from, request, meta),
@@ -137,6 +147,12 @@ impl UserAgent {
         self.on_unreachable(now, to);
     }
 
+    /// A connection broke (`peer.connection` says which), or could not be made (it is `None`). `reason` is one sentence for
+    /// people. Requests that wait for an answer from there go to the next server, or are given up.
+    pub fn handle_closed(&mut self, now: Instant, peer: &Peer, reason: &str) {
+        self.on_closed(now, peer, reason);
+    }
+
     /// Does what is due.
     pub fn handle_timeout(&mut self, now: Instant) {
         self.start_accounts(now);
@@ -146,6 +162,7 @@ impl UserAgent {
                 TimerKey::Server(key) => self.on_server_timer(now, &key),
                 TimerKey::Call(id) => self.on_call_timer(now, id),
                 TimerKey::Account(index) => self.on_account_timer(now, index),
+                TimerKey::Network => self.on_network_timer(now),
             }
         }
     }
@@ -170,15 +187,22 @@ impl UserAgent {
         self.names.poll_question()
     }
 
-    /// Answers [`UserAgent::poll_resolve`]; no address at all: the name was not found.
-    pub fn handle_resolved(&mut self, now: Instant, id: ResolveId, addresses: &[SocketAddr]) {
+    /// Answers [`UserAgent::poll_resolve`]: servers in order of preference, and how long that may be remembered. No server at
+    /// all: the name was not found.
+    pub fn handle_resolved(&mut self, now: Instant, id: ResolveId, targets: &[Target], life: Duration) {
         // a socket of one family cannot send to the other
         let local = self.config.local;
         // except one that listens on every address of a machine with both
         let both = local.is_ipv6() && local.ip().is_unspecified();
-        let address = addresses.iter().find(|a| both || a.is_ipv4() == local.is_ipv4()).copied();
-        for outgoing in self.names.resolved(now, id, address) {
-            self.on_resolved(now, outgoing, address);
+        let fits = |t: &&Target| both || t.address.is_ipv4() == local.is_ipv4();
+        let targets: Vec<_> = targets.iter().filter(fits).take(limits::TARGETS).copied().collect();
+        let found = !targets.is_empty();
+        for outgoing in self.names.resolved(now, id, targets, life) {
+            if found {
+                self.send(now, outgoing);
+            } else {
+                self.send_by(now, outgoing, VecDeque::new());
+            }
         }
     }
 
@@ -291,10 +315,7 @@ impl UserAgent {
         }
         self.started = true;
         for index in 0..self.accounts.len() {
-            if let Some(account) = self.accounts.get_mut(index).filter(|a| a.config.register) {
-                account.registration.start(now);
-            }
-            self.refresh_account(index);
+            self.start_account(now, index);
         }
     }
 

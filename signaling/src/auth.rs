@@ -7,7 +7,7 @@
 use std::fmt;
 
 use md5::Md5;
-use sha2::{Digest, Sha256};
+use sha2::{Digest, Sha256, Sha512_256};
 
 use crate::message::{split_list, unquote};
 
@@ -37,6 +37,7 @@ impl fmt::Debug for Password {
 pub(crate) enum Algorithm {
     Md5,
     Sha256,
+    Sha512_256,
 }
 
 /// A challenge that can be answered.
@@ -98,6 +99,7 @@ impl Challenge {
         let algorithm = match name {
             "MD5" => Algorithm::Md5,
             "SHA-256" => Algorithm::Sha256,
+            "SHA-512-256" => Algorithm::Sha512_256,
             _ => return None,
         };
         let qop_auth = match &qop {
@@ -134,6 +136,7 @@ impl Challenge {
         let hash = |text: &str| match self.algorithm {
             Algorithm::Md5 => hex(&Md5::digest(text.as_bytes())),
             Algorithm::Sha256 => hex(&Sha256::digest(text.as_bytes())),
+            Algorithm::Sha512_256 => hex(&Sha512_256::digest(text.as_bytes())),
         };
         let mut a1 = hash(&format!("{user}:{}:{}", self.realm, password.expose()));
         if self.session {
@@ -242,6 +245,19 @@ mod tests {
         assert!(value.contains("algorithm=SHA-256"), "{value}");
     }
 
+    /// The hash is held to FIPS 180-4's example, and the response to its formula.
+    #[test]
+    fn sha_512_256_by_the_formula_of_rfc_7616() {
+        let hash = |text: &str| hex(&Sha512_256::digest(text.as_bytes()));
+        assert_eq!(hash("abc"), "53048e2681941ef99b2e29b76b4c7dabe4c2d0c634fc6d46e0e2f13107e7af23");
+        let value = rfc7616("SHA-512-256");
+        let a1 = hash("Mufasa:http-auth@example.org:Circle of Life");
+        let a2 = hash("GET:/dir/index.html");
+        let response = hash(&format!("{a1}:{RFC7616_NONCE}:00000001:{RFC7616_CNONCE}:auth:{a2}"));
+        assert!(value.contains(&format!("response=\"{response}\"")), "{value}");
+        assert!(value.contains("algorithm=SHA-512-256"), "{value}");
+    }
+
     #[test]
     fn md5_as_in_rfc_2617_section_3_5() {
         let value =
@@ -257,8 +273,10 @@ mod tests {
     fn the_strongest_algorithm_offered_is_answered() {
         let read =
             |a: &str| Challenge::read(&format!(r#"Digest realm="r", nonce="n", algorithm={a}, qop="auth""#), false);
-        let offered = ["MD5", "SHA-512-256", "SHA-256", "SHA-256"].into_iter().filter_map(read);
+        let offered = ["MD5", "SHA-1", "SHA-256", "SHA-256"].into_iter().filter_map(read);
         assert_eq!(choose(offered, None, None).unwrap().algorithm, Algorithm::Sha256);
+        let offered = ["MD5", "SHA-512-256", "SHA-256"].into_iter().filter_map(read);
+        assert_eq!(choose(offered, None, None).unwrap().algorithm, Algorithm::Sha512_256);
     }
 
     #[test]

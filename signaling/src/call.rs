@@ -8,6 +8,7 @@ use crate::{
     message::{Meta, Method, Request},
     sdp::LocalSession,
     transaction::{Resend, ServerTransaction, T2, TIMEOUT},
+    transport::Peer,
 };
 
 /// Names a server transaction: branch, sent-by and method of its request (section 17.2.3).
@@ -27,10 +28,8 @@ pub(crate) enum State {
     /// Our INVITE is under way; `None` while its first hop is still being looked up.
     Calling(Option<ClientKey>),
     /// We gave up an INVITE that was not finally answered. The application has been told; this is what is left.
-    Cancelling {
-        /// CANCEL may only be sent after a provisional response (section 9.1).
-        sent: bool,
-    },
+    /// CANCEL is sent after a provisional response, and not before (section 9.1).
+    Cancelling(ClientKey),
     /// Their INVITE waits for our answer.
     Incoming(Box<IncomingInvite>),
     /// Answered. If `ok` is still there, our 200 is not acknowledged yet.
@@ -113,7 +112,7 @@ impl Call {
 
     /// The application has not been told of its end yet.
     pub(crate) fn is_live(&self) -> bool {
-        !matches!(self.state, State::Cancelling { .. } | State::Closing)
+        !matches!(self.state, State::Cancelling(_) | State::Closing)
     }
 }
 
@@ -123,8 +122,8 @@ pub(crate) struct Server {
     pub(crate) machine: ServerTransaction,
     /// The last response, to be sent again.
     pub(crate) response: Vec<u8>,
-    pub(crate) to: std::net::SocketAddr,
-    pub(crate) source: std::net::SocketAddr,
+    pub(crate) to: Peer,
+    pub(crate) source: Peer,
     pub(crate) call: CallId,
     /// How another copy of the same request, that came another way, is known (section 8.2.2.2); for requests outside dialogs.
     pub(crate) merge_key: Option<String>,

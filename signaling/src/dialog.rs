@@ -1,6 +1,9 @@
 //! A dialog (RFC 3261 section 12): who talks with whom, along which route, and which numbers come next.
 
-use crate::message::{Meta, Method, NameAddr, Request, Response, Uri};
+use crate::{
+    message::{Meta, Method, NameAddr, Request, Response, Uri},
+    transport::Peer,
+};
 
 /// Every request starts with this many hops left (section 8.1.1.6).
 pub(crate) const MAX_FORWARDS: &str = "70";
@@ -20,6 +23,9 @@ pub(crate) struct Dialog {
     target: Uri,
     /// The proxies in between that want to stay, nearest first.
     routes: Vec<NameAddr>,
+    /// The connection that the far end made to us. While it lasts its requests go back by it: whoever is behind a NAT can be
+    /// reached in no other way (RFC 5626 section 5.3).
+    pub(crate) flow: Option<Peer>,
 }
 
 impl Dialog {
@@ -36,11 +42,12 @@ impl Dialog {
             // a 2xx without Contact breaks section 12.1.1; the address that was called is the best guess left
             target: contact_of(&response.headers).unwrap_or_else(|| invite.uri.clone()),
             routes,
+            flow: None,
         }
     }
 
     /// The dialog that our answer to an INVITE makes; `None` if it has no Contact to send requests to.
-    pub(crate) fn of_callee(invite: &Request, meta: &Meta, local_tag: &str) -> Option<Dialog> {
+    pub(crate) fn of_callee(invite: &Request, meta: &Meta, local_tag: &str, from: &Peer) -> Option<Dialog> {
         // RFC 2543 let an INVITE go without a Contact; requests go to the caller's address then
         let old = !meta.via.has_cookie() && invite.headers.get("Contact").is_none() && meta.from.uri.is_sip();
         let target = if old { Some(meta.from.uri.clone()) } else { contact_of(&invite.headers) };
@@ -52,6 +59,7 @@ impl Dialog {
             remote_cseq: Some(meta.cseq),
             target: target?,
             routes: invite.headers.list("Record-Route").filter_map(NameAddr::read).collect(),
+            flow: Some(from.clone()).filter(|peer| peer.connection.is_some()),
         })
     }
 
@@ -86,12 +94,10 @@ impl Dialog {
         self.request_numbered(Method::Ack, cseq)
     }
 
-    /// Host and port that its requests go to first: the nearest proxy that wanted to stay, else the far end (section 8.1.2;
-    /// a strict router comes first too, only by way of the Request-URI).
-    pub(crate) fn next_hop(&self) -> Option<(String, u16)> {
-        let uri = self.routes.first().map_or(&self.target, |route| &route.uri);
-        let host = uri.params.get("maddr").filter(|m| !m.is_empty()).unwrap_or(&uri.host);
-        (uri.is_sip() && !host.is_empty()).then(|| (host.trim_matches(['[', ']']).to_owned(), uri.port_or_default()))
+    /// Where its requests go first: the nearest proxy that wanted to stay, else the far end (section 8.1.2; a strict router
+    /// comes first too, only by way of the Request-URI).
+    pub(crate) fn next_hop(&self) -> &Uri {
+        self.routes.first().map_or(&self.target, |route| &route.uri)
     }
 
     fn request_numbered(&self, method: Method, cseq: u32) -> Request {

@@ -2,6 +2,8 @@
 
 use std::{fmt, net::SocketAddr, time::Duration};
 
+use crate::transport::Transport;
+
 /// Names a call for as long as the process runs; numbers are never used twice. Shown as `c17`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct CallId(pub u32);
@@ -36,6 +38,8 @@ pub enum Event {
         account: String,
         /// How long the binding lasts; it is refreshed well before.
         expires: Duration,
+        /// Our address as the registrar sees it, when that is not the one we gave: there is a NAT in between.
+        seen_as: Option<SocketAddr>,
     },
     /// The binding was removed at our request.
     Unregistered {
@@ -53,6 +57,18 @@ pub enum Event {
         /// When the next attempt is made.
         retry_in: Duration,
     },
+    /// A trunk that does not register has answered, for the first time or again.
+    Reachable {
+        /// The account's name.
+        account: String,
+    },
+    /// A trunk that does not register answers no more. It is asked again by itself.
+    Unreachable {
+        /// The account's name.
+        account: String,
+        /// One sentence.
+        reason: String,
+    },
     /// Somebody calls. 100 has been sent; answer with `ring`, `answer` or `reject`.
     Incoming {
         /// The new call.
@@ -65,6 +81,8 @@ pub enum Event {
         display_name: Option<String>,
         /// Where the INVITE came from.
         source: SocketAddr,
+        /// How it came.
+        transport: Transport,
         /// The account whose registrar or contact address the call came to, if that is known.
         account: Option<String>,
         /// The caller's offer; `None`: the offer is ours to make, in the answer.

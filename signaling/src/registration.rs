@@ -14,6 +14,7 @@ use rand::{RngExt, rngs::StdRng};
 use crate::{
     auth::Challenge,
     transaction::{T1, T2},
+    transport::{Peer, Transport},
 };
 
 /// A registrar that grants less is asked again this soon anyway.
@@ -63,13 +64,15 @@ pub(crate) struct Registration {
     pub(crate) expires: Duration,
     registered: bool,
     failures: u32,
-    /// Our address as the registrar saw it, when that is not the one we know.
-    pub(crate) seen_as: Option<SocketAddr>,
+    /// Our address as the registrar saw it, when that is not the one we know, and over which transport it saw it.
+    seen_as: Option<(Transport, SocketAddr)>,
     /// The Contact of the last REGISTER that was accepted.
     pub(crate) bound: Option<String>,
     /// The last challenge that was answered well, and how often: refreshes need not be asked again.
     pub(crate) challenge: Option<(Challenge, u32)>,
-    keep_alive: Option<(Instant, SocketAddr)>,
+    keep_alive: Option<(Instant, Peer)>,
+    /// The connection that the binding leads back by, if it is one.
+    flow: Option<Peer>,
     /// When `seen_as` last made us register again.
     moved: Option<Instant>,
 }
@@ -87,6 +90,7 @@ impl Registration {
             bound: None,
             challenge: None,
             keep_alive: None,
+            flow: None,
             moved: None,
         }
     }
@@ -108,7 +112,7 @@ impl Registration {
             State::Waiting(at) => at,
             State::Asking | State::Leaving => None,
         };
-        due.into_iter().chain(self.keep_alive.map(|(at, _)| at)).min()
+        due.into_iter().chain(self.keep_alive.as_ref().map(|(at, _)| *at)).min()
     }
 
     pub(crate) fn is_due(&self, now: Instant) -> bool {
@@ -155,14 +159,8 @@ impl Registration {
         bound
     }
 
-    /// The registrar has said yes. `keep_open`: a NAT is in between, its binding is kept open towards this address.
-    pub(crate) fn succeeded(
-        &mut self,
-        now: Instant,
-        granted: Duration,
-        keep_open: Option<SocketAddr>,
-        rng: &mut StdRng,
-    ) {
+    /// The registrar has said yes. `keep_open`: there is a connection, or a NAT in between, that is kept open.
+    pub(crate) fn succeeded(&mut self, now: Instant, granted: Duration, keep_open: Option<Peer>, rng: &mut StdRng) {
         self.failures = 0;
         if self.state == State::Leaving {
             self.registered = false;
@@ -173,14 +171,42 @@ impl Registration {
         self.registered = true;
         let refresh = granted.mul_f64(rng.random_range(0.80..0.90)).max(SHORTEST_REFRESH);
         self.state = State::Waiting(Some(now + refresh));
+        self.flow = keep_open.clone().filter(|peer| peer.transport.is_reliable());
         self.keep_alive = keep_open.map(|to| (now + KEEP_ALIVE, to));
+    }
+
+    /// A connection broke. If it was the way back to us, calls come in no more until a new binding is made.
+    pub(crate) fn connection_lost(&mut self, now: Instant, peer: &Peer, rng: &mut StdRng) {
+        if self.flow.take_if(|flow| flow.is_same_place(peer)).is_some()
+            && let State::Waiting(Some(_)) = self.state
+        {
+            // not at once: a registrar that restarts has closed the connections of all its phones
+            self.state = State::Waiting(Some(now + T1.mul_f64(rng.random_range(0.2..2.0))));
+        }
+    }
+
+    /// Our address has changed: the binding leads nowhere.
+    pub(crate) fn address_changed(&mut self, now: Instant) {
+        if let State::Waiting(Some(_)) = self.state {
+            self.state = State::Waiting(Some(now));
+        }
+    }
+
+    pub(crate) fn is_registered(&self) -> bool {
+        self.registered
+    }
+
+    /// Our address as the registrar sees it.
+    pub(crate) fn seen_by(&self, transport: Transport) -> Option<SocketAddr> {
+        self.seen_as.filter(|(t, _)| *t == transport).map(|(_, address)| address)
     }
 
     /// The registrar saw us at this address (`None`: at the one we gave). If that is new we register again at once — but
     /// not more than once a minute, for there are NATs that change their mind with every packet.
-    pub(crate) fn seen(&mut self, now: Instant, address: Option<SocketAddr>) {
-        let changed = address.is_some() && address != self.seen_as;
-        self.seen_as = address;
+    pub(crate) fn seen(&mut self, now: Instant, transport: Transport, address: Option<SocketAddr>) {
+        let seen_as = address.map(|address| (transport, address));
+        let changed = address.is_some() && seen_as != self.seen_as;
+        self.seen_as = seen_as;
         let rested = self.moved.is_none_or(|at| now >= at + SHORTEST_MOVE);
         if changed && rested && matches!(self.state, State::Waiting(Some(_))) {
             self.moved = Some(now);
@@ -200,6 +226,7 @@ impl Registration {
     /// It did not work: how long until it is tried again; `None`: it is not, we were leaving.
     pub(crate) fn failed(&mut self, now: Instant, failure: Failure, rng: &mut StdRng) -> Option<Duration> {
         self.keep_alive = None;
+        self.flow = None;
         self.registered = false;
         self.challenge = None;
         if self.state == State::Leaving {
@@ -221,12 +248,9 @@ impl Registration {
     }
 
     /// Where a keep-alive is due to.
-    pub(crate) fn keep_alive(&mut self, now: Instant) -> Option<SocketAddr> {
-        let (at, to) = self.keep_alive?;
-        if now < at {
-            return None;
-        }
-        self.keep_alive = Some((now + KEEP_ALIVE, to));
-        Some(to)
+    pub(crate) fn keep_alive(&mut self, now: Instant) -> Option<Peer> {
+        let (at, to) = self.keep_alive.as_mut().filter(|(at, _)| now >= *at)?;
+        *at = now + KEEP_ALIVE;
+        Some(to.clone())
     }
 }

@@ -1,4 +1,4 @@
-//! The four transaction machines of RFC 3261 section 17 with the Accepted state of RFC 6026, for an unreliable transport.
+//! The four transaction machines of RFC 3261 section 17 with the Accepted state of RFC 6026.
 //!
 //! Pure: the time and the status come in, what to send and whether to tell the layer above comes out. What must hold: a
 //! machine sends nothing on its own but what it was given, and ends by itself, whatever the far end does — except a server
@@ -58,6 +58,8 @@ pub(crate) enum ClientState {
 #[derive(Debug)]
 pub(crate) struct ClientTransaction {
     invite: bool,
+    /// The transport loses nothing: nothing is sent again, and nothing can come again (timers D and K are zero).
+    reliable: bool,
     state: ClientState,
     resend: Option<Resend>,
     /// When the state ends: B, F, D, K or M.
@@ -85,13 +87,14 @@ pub(crate) enum OnTimeout {
 
 impl ClientTransaction {
     /// The request has just been sent for the first time.
-    pub(crate) fn new(now: Instant, invite: bool) -> ClientTransaction {
+    pub(crate) fn new(now: Instant, invite: bool, reliable: bool) -> ClientTransaction {
         // timer A doubles without a limit of its own, timer E up to T2
         let longest = if invite { TIMEOUT } else { T2 };
         ClientTransaction {
             invite,
+            reliable,
             state: ClientState::Calling,
-            resend: Some(Resend::start(now, longest)),
+            resend: (!reliable).then(|| Resend::start(now, longest)),
             deadline: Some(now + TIMEOUT),
         }
     }
@@ -122,6 +125,9 @@ impl ClientTransaction {
             (Accepted, 200..=299) => OnResponse { deliver: true, acknowledge: false },
             (Calling | Proceeding, _) => {
                 self.enter(Completed, now + if self.invite { TIMER_D } else { T4 });
+                if self.reliable {
+                    self.terminate();
+                }
                 OnResponse { deliver: true, acknowledge: self.invite }
             }
             (Completed, 300..) if self.invite => OnResponse { deliver: false, acknowledge: true },
@@ -185,6 +191,8 @@ pub(crate) enum ServerState {
 #[derive(Debug)]
 pub(crate) struct ServerTransaction {
     invite: bool,
+    /// The transport loses nothing: timer G is off, timers I and J are zero.
+    reliable: bool,
     state: ServerState,
     resend: Option<Resend>,
     /// When the state ends: H, I, J or L.
@@ -192,8 +200,8 @@ pub(crate) struct ServerTransaction {
 }
 
 impl ServerTransaction {
-    pub(crate) fn new(invite: bool) -> ServerTransaction {
-        ServerTransaction { invite, state: ServerState::Proceeding, resend: None, deadline: None }
+    pub(crate) fn new(invite: bool, reliable: bool) -> ServerTransaction {
+        ServerTransaction { invite, reliable, state: ServerState::Proceeding, resend: None, deadline: None }
     }
 
     pub(crate) fn state(&self) -> ServerState {
@@ -210,7 +218,11 @@ impl ServerTransaction {
             200..=299 if self.invite => self.enter(ServerState::Accepted, now + TIMEOUT),
             _ => {
                 self.enter(ServerState::Completed, now + TIMEOUT);
-                self.resend = self.invite.then(|| Resend::start(now, T2));
+                match (self.invite, self.reliable) {
+                    (true, false) => self.resend = Some(Resend::start(now, T2)),
+                    (false, true) => self.terminate(),
+                    _ => {}
+                }
             }
         }
         true
@@ -225,15 +237,16 @@ impl ServerTransaction {
     pub(crate) fn on_ack(&mut self, now: Instant) {
         if self.invite && self.state == ServerState::Completed {
             self.enter(ServerState::Confirmed, now + T4);
+            if self.reliable {
+                self.terminate();
+            }
         }
     }
 
     pub(crate) fn on_timeout(&mut self, now: Instant) -> OnTimeout {
         if self.deadline.is_some_and(|d| now >= d) {
             let unacknowledged = self.invite && self.state == ServerState::Completed;
-            self.state = ServerState::Terminated;
-            self.resend = None;
-            self.deadline = None;
+            self.terminate();
             return if unacknowledged { OnTimeout::TimedOut } else { OnTimeout::Nothing };
         }
         match &mut self.resend {
@@ -247,6 +260,12 @@ impl ServerTransaction {
 
     pub(crate) fn poll_timeout(&self) -> Option<Instant> {
         earlier(self.resend.map(|r| r.at), self.deadline)
+    }
+
+    fn terminate(&mut self) {
+        self.state = ServerState::Terminated;
+        self.resend = None;
+        self.deadline = None;
     }
 
     fn enter(&mut self, state: ServerState, until: Instant) {

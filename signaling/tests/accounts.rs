@@ -28,7 +28,7 @@ fn net(account: Account) -> Net {
 }
 
 fn calling_account() -> Account {
-    Account { register: false, ..account() }
+    Account { register: false, options: None, ..account() }
 }
 
 fn challenge(algorithm: &str, nonce: &str, more: &str) -> String {
@@ -240,7 +240,7 @@ fn a_call_through_the_account_is_authenticated_and_so_is_its_bye() {
 fn a_configured_proxy_is_the_first_hop_of_everything() {
     let mut config = account();
     config.registrar = "example.com:5070".into();
-    config.proxy = Some("10.0.0.50:5080".into());
+    config.proxies = vec!["10.0.0.50:5080".into()];
     let mut net = net(config);
     let register = next(&mut net, "REGISTER", MINUTE);
     assert_eq!(register.to, "10.0.0.50:5080".parse().unwrap());
@@ -351,7 +351,7 @@ fn case_45_a_configuration_that_would_break_out_of_a_header_is_refused() {
         Account { user: String::new(), ..account() },
         Account { registrar: "exa mple.com".into(), ..account() },
         Account { registrar: "example.com:port".into(), ..account() },
-        Account { proxy: Some("<proxy>".into()), ..account() },
+        Account { proxies: vec!["<proxy>".into()], ..account() },
         Account { auth_user: Some("a\nb".into()), ..account() },
     ] {
         let mut config = UserAgentConfig::new(address(1));

@@ -7,7 +7,7 @@ use std::time::Duration;
 use common::{
     Link, MINUTE, Net, dial, header,
     peer::{Asking, INVITE, peer, response},
-    sdp,
+    sdp, udp,
 };
 use mr_sip_signaling::{CallId, EndCause, Event};
 
@@ -420,17 +420,17 @@ fn names_are_asked_for_and_waited_for() {
     net.soon();
     assert!(net.outside.is_empty());
     let question = net.agents[0].poll_resolve().unwrap();
-    assert_eq!((question.host.as_str(), question.port), ("sip.example.com", 5070));
+    assert_eq!((question.host.as_str(), question.port), ("sip.example.com", Some(5070)));
     assert!(net.agents[0].poll_resolve().is_none());
     let now = net.now;
-    net.agents[0].handle_resolved(now, question.id, &["[2001:db8::1]:5070".parse().unwrap(), peer()]);
+    net.agents[0].handle_resolved(now, question.id, &[udp("[2001:db8::1]:5070"), udp("10.0.0.50:5060")], MINUTE);
     net.soon();
     assert_eq!(net.to_peer("INVITE").to, peer(), "an IPv4 socket takes the IPv4 address");
     net.agents[0].hangup(now, call).unwrap();
 
     let call = net.agents[0].dial(now, dial("sip:peer@nowhere.example.com")).unwrap();
     let question = net.agents[0].poll_resolve().unwrap();
-    net.agents[0].handle_resolved(now, question.id, &[]);
+    net.agents[0].handle_resolved(now, question.id, &[], MINUTE);
     net.wait(0, MINUTE, |e| {
         matches!(e, Event::Ended { call: c, cause: EndCause::Network, .. } if *c == call).then_some(())
     });
@@ -439,7 +439,7 @@ fn names_are_asked_for_and_waited_for() {
     net.agents[0].hangup(now, call).unwrap();
     let question = net.agents[0].poll_resolve().unwrap();
     net.outside.clear();
-    net.agents[0].handle_resolved(now, question.id, &[peer()]);
+    net.agents[0].handle_resolved(now, question.id, &[udp("10.0.0.50:5060")], MINUTE);
     net.soon();
     assert!(net.take_kinds_to_peer().is_empty(), "hung up before the name was found");
 }

@@ -45,6 +45,7 @@ fn sipp(scenario: &str, args: &[&str]) -> Running {
 fn account(port: u16, password: &str, register: bool) -> Account {
     let mut account = Account::new("pbx", format!("127.0.0.1:{port}"), "alice", Password::new(password));
     account.register = register;
+    account.options = None;
     account.realm = Some("pbx.test".into());
     account
 }
@@ -198,7 +199,7 @@ fn an_account_registers_at_sipp_and_leaves() {
     sipp.listens(port);
     let mut endpoint = endpoint(vec![account(port, "wonderland", true)]);
     let expires = wait(&endpoint, |e| match e {
-        Event::Registered { account, expires } if account == "pbx" => Some(*expires),
+        Event::Registered { account, expires, .. } if account == "pbx" => Some(*expires),
         Event::RegistrationFailed { .. } => panic!("{e:?}"),
         _ => None,
     });

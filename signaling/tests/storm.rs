@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use fastrand::Rng;
 use mr_sip_signaling::sdp::{self, LocalMedia};
-use mr_sip_signaling::{Account, CallId, Dial, Event, Password, UserAgent, UserAgentConfig};
+use mr_sip_signaling::{Account, CallId, Dial, Event, Password, Target, Transport, UserAgent, UserAgentConfig};
 
 const US: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1)), 5060);
 const THEM: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::new(192, 0, 2, 9)), 5060);
@@ -167,8 +167,9 @@ impl Stormed {
     /// Takes out what came of the last input, and answers events at random, as a daemon might.
     fn drain(&mut self, random: &mut Rng) {
         while let Some(resolve) = self.agent.poll_resolve() {
-            let addresses = if random.bool() { vec![THEM] } else { Vec::new() };
-            self.agent.handle_resolved(self.now, resolve.id, &addresses);
+            let there = Target { transport: Transport::Udp, address: THEM };
+            let addresses = if random.bool() { vec![there] } else { Vec::new() };
+            self.agent.handle_resolved(self.now, resolve.id, &addresses, Duration::from_secs(60));
         }
         while let Some(event) = self.agent.poll_event() {
             match event {

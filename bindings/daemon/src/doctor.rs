@@ -172,7 +172,7 @@ fn register(config: &Config, report: &mut Report) {
     let began = Instant::now();
     while let Some(left) = REGISTRAR_LIMIT.checked_sub(began.elapsed()).filter(|_| !waiting.is_empty()) {
         let (account, health, text) = match endpoint.recv_timeout(left) {
-            Some(Event::Registered { account, expires }) => {
+            Some(Event::Registered { account, expires, .. }) => {
                 let text = format!("registered in {} ms, for {} s", began.elapsed().as_millis(), expires.as_secs());
                 (account, Health::Good, text)
             }

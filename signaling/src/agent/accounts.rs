@@ -1,13 +1,15 @@
 //! Accounts at work: their addresses, REGISTER and what comes back.
 
 use std::{
+    collections::VecDeque,
     net::{IpAddr, SocketAddr},
     time::{Duration, Instant},
 };
 
 use super::{
     TimerKey, UserAgent,
-    outgoing::{Hop, Lost, Outgoing, Owner},
+    names::Hop,
+    outgoing::{Lost, Outgoing, Owner},
 };
 use crate::{
     account::Account,
@@ -16,19 +18,18 @@ use crate::{
     dialog::MAX_FORWARDS,
     error::SignalingError,
     event::Event,
-    message::{DEFAULT_PORT, Meta, Method, NameAddr, Request, Response, Uri, escape_user, literal, read_host_port},
+    message::{Meta, Method, NameAddr, Request, Response, Uri, escape_user, literal},
     registration::{Failure, Registration},
+    transport::Peer,
 };
 
 /// An account and what has become of it.
 #[derive(Debug)]
 pub(super) struct AccountState {
     pub(super) config: Account,
-    /// Where its requests go first.
-    pub(super) hop: Hop,
+    /// Where its requests go first, in order of preference; never empty.
+    pub(super) hops: Vec<Hop>,
     pub(super) domain: Hop,
-    /// The domain's port as it was configured; none is written where none was given.
-    pub(super) domain_port: Option<u16>,
     pub(super) registration: Registration,
     /// Where its registrar or proxy was found: only these are given credentials (case 10).
     pub(super) addresses: Vec<IpAddr>,
@@ -36,8 +37,20 @@ pub(super) struct AccountState {
     pub(super) floor: Option<Algorithm>,
     /// When the application was last told that the registrar is silent; that is tried every few seconds.
     silence_told: Option<Instant>,
+    /// When a trunk is asked by OPTIONS next.
+    ask_at: Option<Instant>,
+    /// What the application was told last of a trunk that does not register.
+    reachable: Option<bool>,
+    /// Our address at the last look, on the way to this account.
+    own_ip: Option<IpAddr>,
 }
 
+/// A keep-alive: RFC 5626's ping on a stream, a packet without meaning on UDP.
+const KEEP_ALIVE: &[u8] = b"\r\n\r\n";
+/// How often the way to the accounts is looked at; a move to another network is noticed within this time (case 36).
+const NETWORK_LOOK: Duration = Duration::from_secs(5);
+/// A route does not depend on the port; this one is nobody's.
+const DISCARD_PORT: u16 = 9;
 /// How often a silent registrar is told of.
 const SILENCE_REMINDER: Duration = Duration::from_secs(300);
 
@@ -45,39 +58,63 @@ impl AccountState {
     pub(super) fn new(config: Account, call_id: String) -> Result<AccountState, SignalingError> {
         config.check()?;
         let read = |field: &str, text: &str| {
-            read_host_port(text).ok_or_else(|| SignalingError::BadConfig {
+            Hop::read(text, config.transport).ok_or_else(|| SignalingError::BadConfig {
                 field: format!("account {:?}: {field} {text:?}", config.name),
                 why: "is not host[:port]",
             })
         };
-        let (host, domain_port) = read("registrar", &config.registrar)?;
-        let domain = Hop { host, port: domain_port.unwrap_or(DEFAULT_PORT) };
-        let hop = match &config.proxy {
-            Some(proxy) => {
-                let (host, port) = read("proxy", proxy)?;
-                Hop { host, port: port.unwrap_or(DEFAULT_PORT) }
-            }
-            None => domain.clone(),
-        };
+        let domain = read("registrar", &config.registrar)?;
+        let mut hops = config.proxies.iter().map(|p| read("proxy", p)).collect::<Result<Vec<_>, _>>()?;
+        if hops.is_empty() {
+            hops.push(domain.clone());
+        }
         let registration = Registration::new(call_id, config.expires);
         // an address needs no looking up to be known as the account's
-        let addresses = literal(&hop.host).into_iter().collect();
-        Ok(AccountState { config, hop, domain, domain_port, registration, addresses, floor: None, silence_told: None })
+        let addresses = hops.iter().filter_map(|hop| literal(&hop.host)).chain(config.peers.iter().copied()).collect();
+        Ok(AccountState {
+            config,
+            hops,
+            domain,
+            registration,
+            addresses,
+            floor: None,
+            silence_told: None,
+            ask_at: None,
+            reachable: None,
+            own_ip: None,
+        })
     }
 
     /// `sip:user@domain`
     fn address_of_record(&self) -> Uri {
-        Uri::sip(Some(&escape_user(&self.config.user)), &self.domain.host, self.domain_port)
+        Uri::sip(Some(&escape_user(&self.config.user)), &self.domain.host, self.domain.port)
+    }
+
+    /// `sip:domain`
+    fn domain_uri(&self) -> Uri {
+        Uri::sip(None, &self.domain.host, self.domain.port)
+    }
+
+    /// Where its requests go first, and where when that fails.
+    pub(super) fn ways(&self) -> (Hop, VecDeque<Hop>) {
+        let mut hops: VecDeque<_> = self.hops.iter().cloned().collect();
+        (hops.pop_front().unwrap_or_else(|| self.domain.clone()), hops)
     }
 
     /// The Route that leads through a configured proxy.
     pub(super) fn preloaded_route(&self) -> Option<String> {
-        self.config.proxy.as_ref()?;
-        let port = Some(self.hop.port).filter(|p| *p != DEFAULT_PORT);
-        let mut uri = Uri::sip(None, &self.hop.host, port);
-        uri.params.set("lr", None);
-        Some(format!("<{uri}>"))
+        (!self.config.proxies.is_empty()).then(|| self.hops.first().map(route_through)).flatten()
     }
+}
+
+/// The Route value of a proxy.
+pub(super) fn route_through(hop: &Hop) -> String {
+    let mut uri = Uri::sip(None, &hop.host, hop.port);
+    if let Some(transport) = hop.transport {
+        uri.params.set("transport", Some(transport.as_param().to_owned()));
+    }
+    uri.params.set("lr", None);
+    format!("<{uri}>")
 }
 
 impl UserAgent {
@@ -88,7 +125,9 @@ impl UserAgent {
             None => {
                 // a name is not looked up yet; the default route's address is then as good as any
                 let ip = literal(&hop.host).unwrap_or(IpAddr::from([192, 0, 2, 1]));
-                let local = self.local_towards(SocketAddr::new(ip, hop.port));
+                let transport = hop.plain_transport();
+                let address = SocketAddr::new(ip, hop.port.unwrap_or(transport.default_port()));
+                let local = self.local_towards(&Peer { transport, ..Peer::udp(address) });
                 Uri::sip(Some(&escape_user(&self.config.user)), &local.ip().to_string(), Some(local.port()))
             }
         })
@@ -98,18 +137,96 @@ impl UserAgent {
         let Some(account) = self.accounts.get_mut(index) else { return };
         if let Some(to) = account.registration.keep_alive(now) {
             // RFC 5626 section 3.5.1's ping; over UDP just a packet that keeps the NAT's door open
-            self.transmit(to, b"\r\n\r\n".to_vec());
+            self.transmit(to, KEEP_ALIVE.to_vec());
         }
         if self.accounts.get(index).is_some_and(|a| a.registration.is_due(now)) {
             self.send_register(now, index);
         }
+        if self.accounts.get(index).is_some_and(|a| a.ask_at.is_some_and(|at| now >= at)) {
+            self.send_options(now, index);
+        }
         self.refresh_account(index);
+    }
+
+    /// What an account does first.
+    pub(super) fn start_account(&mut self, now: Instant, index: usize) {
+        if let Some(account) = self.accounts.get_mut(index) {
+            if account.config.register {
+                account.registration.start(now);
+            } else {
+                account.ask_at = account.config.options.map(|_| now);
+            }
+        }
+        self.refresh_account(index);
+    }
+
+    /// Asks a trunk whether it is there.
+    fn send_options(&mut self, now: Instant, index: usize) {
+        let (from_tag, call_id) = (self.random_token(), self.random_token());
+        let Some(account) = self.accounts.get_mut(index) else { return };
+        account.ask_at = account.config.options.map(|every| now + every);
+        let mut request = Request::new(Method::Options, account.domain_uri());
+        if let Some(route) = account.preloaded_route() {
+            request.headers.push("Route", route);
+        }
+        request.headers.push("Max-Forwards", MAX_FORWARDS);
+        request.headers.push("From", NameAddr::new(account.address_of_record()).with_tag(&from_tag).to_string());
+        request.headers.push("To", NameAddr::new(account.domain_uri()).to_string());
+        request.headers.push("Call-ID", call_id);
+        request.headers.push("CSeq", "1 OPTIONS");
+        request.headers.push("Accept", "application/sdp");
+        let (hop, backups) = account.ways();
+        self.send(now, Outgoing { backups, ..Outgoing::new(request, Owner::Options(index), Some(index), hop) });
+    }
+
+    /// Any answer will do: a trunk that refuses OPTIONS is there all the same.
+    pub(super) fn on_options_answered(&mut self, index: usize) {
+        let Some(account) = self.accounts.get_mut(index) else { return };
+        if account.reachable.replace(true) != Some(true) {
+            self.events.push_back(Event::Reachable { account: account.config.name.clone() });
+        }
+    }
+
+    pub(super) fn on_options_lost(&mut self, index: usize, why: Lost) {
+        let Some(account) = self.accounts.get_mut(index) else { return };
+        if account.reachable.replace(false) != Some(false) {
+            let reason = why.sentence("the trunk does not answer");
+            self.events.push_back(Event::Unreachable { account: account.config.name.clone(), reason });
+        }
+    }
+
+    /// Looks whether this machine has moved to another network, and registers anew where it has.
+    pub(super) fn on_network_timer(&mut self, now: Instant) {
+        for index in 0..self.accounts.len() {
+            let Some(account) = self.accounts.get(index).filter(|a| a.registration.is_registered()) else { continue };
+            let Some(towards) = account.addresses.first().copied() else { continue };
+            let own_ip = self.local_ip_towards(SocketAddr::new(towards, DISCARD_PORT));
+            // without any way there is nothing to register from
+            if own_ip.is_unspecified() {
+                continue;
+            }
+            let Some(account) = self.accounts.get_mut(index) else { continue };
+            if account.own_ip.replace(own_ip).is_some_and(|before| before != own_ip) {
+                account.registration.address_changed(now);
+                self.refresh_account(index);
+            }
+        }
+        self.plan_network_look(now);
+    }
+
+    /// The route is looked at as long as any account is registered.
+    fn plan_network_look(&mut self, now: Instant) {
+        use super::config::LocalIp;
+        let can_change = self.config.advertised.is_none() && matches!(self.config.local_ip, LocalIp::Route(_));
+        let registers = self.accounts.iter().any(|a| a.config.register);
+        let at = (can_change && registers && !self.closed).then(|| now + NETWORK_LOOK);
+        self.timers.set(TimerKey::Network, at);
     }
 
     pub(super) fn send_register(&mut self, now: Instant, index: usize) {
         let from_tag = self.random_token();
         let Some(account) = self.accounts.get_mut(index) else { return };
-        let uri = Uri::sip(None, &account.domain.host, account.domain_port);
+        let uri = account.domain_uri();
         let own = NameAddr::new(account.address_of_record());
         let mut request = Request::new(Method::Register, uri);
         if let Some(route) = account.preloaded_route() {
@@ -124,12 +241,12 @@ impl UserAgent {
         request.headers.push("CSeq", format!("{cseq} REGISTER"));
         request.headers.push("Expires", expires.to_string());
         request.headers.push("Allow", super::outgoing::ALLOW);
-        let hop = account.hop.clone();
+        let (hop, backups) = account.ways();
         let known = account.registration.next_credentials();
         if let Some((challenge, count)) = known {
             self.add_credentials(&mut request, index, &challenge, count);
         }
-        self.send(now, Outgoing { request, owner: Owner::Register(index), account: Some(index), hop, tries: 0 });
+        self.send(now, Outgoing { backups, ..Outgoing::new(request, Owner::Register(index), Some(index), hop) });
     }
 
     pub(super) fn on_register_response(
@@ -143,7 +260,7 @@ impl UserAgent {
     ) {
         let Some(client) = self.clients.get(key) else { return };
         let contact = client.request.headers.list("Contact").next().and_then(NameAddr::read).map(|c| c.uri);
-        let from = client.to;
+        let from = client.to.clone();
         let Some(account) = self.accounts.get(index) else { return };
         if !account.registration.is_current(meta.cseq) {
             return;
@@ -187,7 +304,7 @@ impl UserAgent {
         response: &Response,
         meta: &Meta,
         contact: Uri,
-        from: SocketAddr,
+        from: Peer,
     ) {
         let Some(account) = self.accounts.get_mut(index) else { return };
         let registration = &mut account.registration;
@@ -202,21 +319,23 @@ impl UserAgent {
         let expires = granted(response, &contact).unwrap_or(asked).min(asked.max(Duration::from_secs(60)));
         // what the registrar saw, when it is not what we wrote, and nobody has told us to write that
         let seen = meta.via.seen_address().filter(|_| self.config.advertised.is_none());
-        let wrote = literal(&meta.via.host).map(|ip| SocketAddr::new(ip, meta.via.port.unwrap_or(DEFAULT_PORT)));
+        let wrote = literal(&meta.via.host)
+            .map(|ip| SocketAddr::new(ip, meta.via.port.unwrap_or_else(|| meta.via.default_port())));
         let behind_nat = seen.is_some() && seen != wrote;
         registration.bound = Some(format!("<{contact}>"));
-        registration.succeeded(now, expires, behind_nat.then_some(from), &mut self.rng);
-        registration.seen(now, seen.filter(|_| behind_nat));
-        self.events.push_back(Event::Registered { account: name, expires });
+        let transport = from.transport;
+        let keep_open = behind_nat || transport.is_reliable();
+        registration.succeeded(now, expires, keep_open.then_some(from), &mut self.rng);
+        let seen_as = seen.filter(|_| behind_nat);
+        registration.seen(now, transport, seen_as);
+        self.events.push_back(Event::Registered { account: name, expires, seen_as });
         self.refresh_account(index);
+        self.on_network_timer(now);
     }
 
     pub(super) fn on_register_lost(&mut self, now: Instant, index: usize, why: Lost) {
-        let reason = match why {
-            Lost::Network => "the registrar's address could not be found or reached",
-            Lost::Timeout => "the registrar does not answer",
-        };
-        self.registration_failed(now, index, Failure::Silence, None, reason.to_owned());
+        let reason = why.sentence("the registrar does not answer");
+        self.registration_failed(now, index, Failure::Silence, None, reason);
     }
 
     fn registration_failed(
@@ -242,7 +361,10 @@ impl UserAgent {
     }
 
     pub(super) fn refresh_account(&mut self, index: usize) {
-        let at = self.accounts.get(index).and_then(|a| a.registration.poll_timeout());
+        let at = self
+            .accounts
+            .get(index)
+            .and_then(|a| [a.registration.poll_timeout(), a.ask_at].into_iter().flatten().min());
         self.timers.set(TimerKey::Account(index), at);
     }
 }

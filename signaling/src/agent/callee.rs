@@ -1,9 +1,6 @@
 //! Calls from outside, and what the far end asks for during any call.
 
-use std::{
-    net::SocketAddr,
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 
 use super::{UserAgent, limits};
 use crate::{
@@ -14,6 +11,7 @@ use crate::{
     message::{Meta, Method, Request, Response, body_text},
     sdp::LocalSession,
     transaction::TIMEOUT,
+    transport::Peer,
 };
 
 const SDP: &str = "application/sdp";
@@ -23,15 +21,15 @@ impl UserAgent {
     pub(super) fn on_invite(
         &mut self,
         now: Instant,
-        from: SocketAddr,
+        from: &Peer,
         request: Request,
         meta: Meta,
         key: ServerKey,
-        to: SocketAddr,
+        to: Peer,
     ) {
         let offer = body_text(&request.headers, &request.body, SDP);
         let local_tag = self.random_token();
-        let dialog = Dialog::of_callee(&request, &meta, &local_tag);
+        let dialog = Dialog::of_callee(&request, &meta, &local_tag, from);
         let refusal = if self.is_full() {
             Some(request.response(503))
         } else if !request.body.is_empty() && offer.is_none() {
@@ -61,7 +59,8 @@ impl UserAgent {
             from: meta.from.uri.to_string(),
             to: meta.to.uri.to_string(),
             display_name: meta.from.display.as_deref().map(printable),
-            source: from,
+            source: from.address,
+            transport: from.transport,
             account: account.and_then(|a| self.accounts.get(a)).map(|a| a.config.name.clone()),
             offer: offer.clone(),
         });
@@ -84,9 +83,9 @@ impl UserAgent {
     }
 
     /// The account that a call from there is for: one of its hosts sent it, or its user is called.
-    fn account_of(&self, from: SocketAddr, request: &Request) -> Option<usize> {
+    fn account_of(&self, from: &Peer, request: &Request) -> Option<usize> {
         let user = request.uri.user.as_deref().unwrap_or("");
-        let from_host = |i: &usize| self.accounts[*i].addresses.contains(&from.ip());
+        let from_host = |i: &usize| self.accounts[*i].addresses.contains(&from.address.ip());
         let candidates = || (0..self.accounts.len()).filter(from_host);
         candidates().find(|i| self.accounts[*i].config.user == user).or_else(|| candidates().next())
     }
@@ -305,7 +304,7 @@ impl UserAgent {
                 }
             } else if now >= ok.resend.at {
                 ok.resend.again(now);
-                let again = self.servers.get(&ok.key).map(|s| (s.to, s.response.clone()));
+                let again = self.servers.get(&ok.key).map(|s| (s.to.clone(), s.response.clone()));
                 if let Some((to, bytes)) = again {
                     self.transmit_again(to, bytes);
                 }

@@ -1,10 +1,11 @@
 //! Calls of ours until they are answered, and the end of calls of either kind.
 
-use std::time::Instant;
+use std::{collections::VecDeque, time::Instant};
 
 use super::{
     UserAgent, limits,
-    outgoing::{Fork, Hop, Lost, Outgoing, Owner},
+    names::Hop,
+    outgoing::{Fork, Lost, Outgoing, Owner},
 };
 use crate::{
     call::{Call, ClientKey, State},
@@ -17,6 +18,11 @@ use crate::{
 };
 
 const SDP: &str = "application/sdp";
+
+/// The address names a transport that is not spoken here.
+fn bad_transport(to: &str) -> SignalingError {
+    SignalingError::BadDestination { to: to.to_owned(), why: "its transport is none of udp, tcp and tls" }
+}
 
 impl UserAgent {
     pub(super) fn do_dial(&mut self, now: Instant, dial: Dial) -> Result<CallId, SignalingError> {
@@ -33,11 +39,17 @@ impl UserAgent {
             ),
         };
         let uri = self.destination(&dial.to, account)?;
-        let hop = account
-            .and_then(|a| self.accounts.get(a))
-            .filter(|a| a.config.proxy.is_some())
-            .map(|a| a.hop.clone())
-            .unwrap_or_else(|| Hop { host: uri.host.clone(), port: uri.port_or_default() });
+        let proxied = account.and_then(|a| self.accounts.get(a)).filter(|a| !a.config.proxies.is_empty());
+        let (hop, backups) = match proxied {
+            Some(account) => account.ways(),
+            None => {
+                let mut hop = Hop::of_uri(&uri).ok_or(bad_transport(&dial.to))?;
+                // the account's own host is reached as the account is
+                let own = account.and_then(|a| self.accounts.get(a)).filter(|a| a.domain.host == hop.host);
+                hop.transport = hop.transport.or(own.and_then(|a| a.domain.transport));
+                (hop, VecDeque::new())
+            }
+        };
 
         let id = self.new_call_id();
         let (call_id, local_tag) = (self.random_token(), self.random_token());
@@ -71,11 +83,11 @@ impl UserAgent {
         };
         self.calls.insert(id, call);
         self.refresh_call(id);
-        self.send(now, Outgoing { request, owner: Owner::Invite(id), account, hop, tries: 0 });
+        self.send(now, Outgoing { backups, ..Outgoing::new(request, Owner::Invite(id), account, hop) });
         Ok(id)
     }
 
-    /// What is to be dialled, as the URI of a request over UDP.
+    /// What is to be dialled, as the URI of a request.
     fn destination(&self, to: &str, account: Option<usize>) -> Result<Uri, SignalingError> {
         let bad = |why| SignalingError::BadDestination { to: to.to_owned(), why };
         let text = to.trim();
@@ -87,10 +99,8 @@ impl UserAgent {
             return Err(bad("it contains control characters, quotes or angle brackets"));
         }
         let lower = text.to_ascii_lowercase();
-        let mut uri = if lower.starts_with("sip:") {
+        let mut uri = if lower.starts_with("sip:") || lower.starts_with("sips:") {
             Uri::read(text).ok_or(bad("it is not a SIP URI"))?
-        } else if lower.starts_with("sips:") {
-            return Err(bad("calls over TLS are not possible yet"));
         } else if text.contains('@') {
             Uri::read(&format!("sip:{text}")).ok_or(bad("it is not user@host"))?
         } else {
@@ -104,10 +114,10 @@ impl UserAgent {
             if dialled.is_empty() || dialled.contains(char::is_whitespace) {
                 return Err(bad("it is neither a number nor a name"));
             }
-            Uri::sip(Some(&escape_user(&dialled)), &account.domain.host, account.domain_port)
+            Uri::sip(Some(&escape_user(&dialled)), &account.domain.host, account.domain.port)
         };
-        if uri.params.get("transport").is_some_and(|t| !t.eq_ignore_ascii_case("udp")) {
-            return Err(bad("only UDP is possible yet"));
+        if uri.host.is_empty() || Hop::of_uri(&uri).is_none() {
+            return Err(bad_transport(to));
         }
         // headers and method in a URI would become parts of the request
         uri.headers = None;
@@ -115,7 +125,7 @@ impl UserAgent {
             && uri.port.is_none()
             && uri.host.eq_ignore_ascii_case(&account.domain.host)
         {
-            uri.port = account.domain_port;
+            uri.port = account.domain.port;
         }
         Ok(uri)
     }
@@ -135,18 +145,20 @@ impl UserAgent {
             101..=199 => {
                 self.on_provisional(now, id, key);
                 let sdp = body_text(&response.headers, &response.body, SDP);
-                if let Some(call) = self.calls.get_mut(&id)
-                    && matches!(call.state, State::Calling(_))
-                {
+                let current = self.is_current_invite(id, key);
+                if let Some(call) = self.calls.get_mut(&id).filter(|_| current) {
                     call.early_answer = sdp.clone().or(call.early_answer.take());
                     self.events.push_back(Event::Progress { call: id, status: response.status, sdp });
                 }
             }
             200..=299 => self.on_ok(now, id, key, &response, &meta),
             status => {
-                let Some(call) = self.calls.get(&id) else { return };
-                if !call.is_live() {
+                if self.is_cancelling(id, key) {
                     return self.remove_call(id);
+                }
+                // another try has taken its place
+                if !self.is_current_invite(id, key) {
+                    return;
                 }
                 let challenged = self.clients.get(key).is_some_and(|c| c.tries > 0);
                 let cause = EndCause::of_status(status, challenged);
@@ -159,12 +171,9 @@ impl UserAgent {
         }
     }
 
+    /// An INVITE that was given up, or that another try has replaced, is cancelled as soon as that may be done (section 9.1).
     fn on_provisional(&mut self, now: Instant, id: CallId, key: &ClientKey) {
-        let Some(call) = self.calls.get_mut(&id) else { return };
-        if let State::Cancelling { sent } = &mut call.state
-            && !*sent
-        {
-            *sent = true;
+        if !self.is_current_invite(id, key) {
             self.send_cancel(now, key);
         }
     }
@@ -189,10 +198,8 @@ impl UserAgent {
         let owner = Owner::Ack { invite: key.clone(), tag };
         self.send_routed(now, &dialog, ack, owner, account);
 
-        let call = self.calls.get_mut(&id);
-        if let Some(call) = call
-            && matches!(call.state, State::Calling(_))
-        {
+        let current = self.is_current_invite(id, key);
+        if let Some(call) = self.calls.get_mut(&id).filter(|_| current) {
             let answer = body_text(&response.headers, &response.body, SDP);
             let sdp = answer.or(call.early_answer.take());
             call.state = State::Up;
@@ -203,19 +210,19 @@ impl UserAgent {
         }
         let bye = dialog.request(Method::Bye);
         self.send_routed(now, &dialog, bye, Owner::Nobody, account);
-        if matches!(self.calls.get(&id).map(|c| &c.state), Some(State::Cancelling { .. })) {
+        if self.is_cancelling(id, key) {
             self.remove_call(id);
         }
     }
 
-    pub(super) fn on_invite_lost(&mut self, _now: Instant, id: CallId, why: Lost) {
+    pub(super) fn on_invite_lost(&mut self, id: CallId, why: Lost) {
         let Some(call) = self.calls.get(&id) else { return };
-        match call.state {
-            State::Calling(_) => match why {
-                Lost::Network => self.end(id, EndCause::Network, None, "the address could not be found or reached"),
-                Lost::Timeout => self.end(id, EndCause::Timeout, None, "nobody answered at that address"),
-            },
-            State::Cancelling { .. } => self.remove_call(id),
+        match (&call.state, why) {
+            (State::Calling(_), Lost::Network(reason)) => self.end(id, EndCause::Network, None, &reason),
+            (State::Calling(_), Lost::Timeout) => {
+                self.end(id, EndCause::Timeout, None, "nobody answered at that address");
+            }
+            (State::Cancelling(_), _) => self.remove_call(id),
             _ => {}
         }
     }
@@ -244,7 +251,7 @@ impl UserAgent {
             State::Calling(Some(key)) => {
                 let key = key.clone();
                 let proceeding = self.clients.get(&key).is_some_and(|c| c.machine.state() == ClientState::Proceeding);
-                call.state = State::Cancelling { sent: proceeding };
+                call.state = State::Cancelling(key.clone());
                 // longer than the INVITE's own end, which comes first
                 call.limit = Some(now + TIMEOUT * 2);
                 if proceeding {
@@ -270,7 +277,7 @@ impl UserAgent {
                 self.tell_ended(id, cause, status, reason);
                 return;
             }
-            State::Cancelling { .. } | State::Closing => return,
+            State::Cancelling(_) | State::Closing => return,
         }
         self.end(id, cause, status, reason);
     }

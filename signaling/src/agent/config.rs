@@ -9,18 +9,21 @@ use std::{
 
 #[allow(unused_imports, reason = "for the links in the docs")]
 use super::UserAgent;
-use crate::account::Account;
+use crate::{
+    account::Account,
+    transport::{Peer, Transport},
+};
 
 /// What the random part of tags, branches and Call-IDs grows from. In production from the system's generator: whoever
 /// knows it can guess dialogs. In tests fixed, so that runs repeat.
 pub type Seed = [u8; 32];
 
-/// A datagram to be sent.
+/// A message to be sent.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Transmit {
-    /// Where to.
-    pub to: SocketAddr,
-    /// What.
+    /// Where to, and how.
+    pub to: Peer,
+    /// One whole message, or a keep-alive of nothing but line ends.
     pub bytes: Vec<u8>,
 }
 
@@ -28,15 +31,28 @@ pub struct Transmit {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct ResolveId(pub(crate) u64);
 
-/// A name to be looked up.
+/// A name to be looked up, by RFC 3263 section 4.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Resolve {
     /// Goes with the answer.
     pub id: ResolveId,
     /// The host name; never an IP address.
     pub host: String,
-    /// The port to go with the addresses.
-    pub port: u16,
+    /// The port, if one was given: then the host's addresses are wanted, without NAPTR and SRV.
+    pub port: Option<u16>,
+    /// The transport, if one was given: then NAPTR is not asked.
+    pub transport: Option<Transport>,
+    /// `sips`: nothing but TLS will do.
+    pub secure: bool,
+}
+
+/// One place where a name's server was found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Target {
+    /// How it is reached.
+    pub transport: Transport,
+    /// Where it is.
+    pub address: SocketAddr,
 }
 
 /// Which of our addresses a destination sees us by.
@@ -60,8 +76,13 @@ impl fmt::Debug for LocalIp {
 /// How a user agent is set up.
 #[derive(Debug, Clone)]
 pub struct UserAgentConfig {
-    /// The address the SIP socket is bound to; [`crate::net::Endpoint`] fills it in.
+    /// The address the UDP socket is bound to; [`crate::net::Endpoint`] fills it in.
     pub local: SocketAddr,
+    /// The port where TCP connections are taken, if they are; [`crate::net::Endpoint`] fills it in. Connections of our own
+    /// are made all the same.
+    pub tcp_port: Option<u16>,
+    /// The same for TLS.
+    pub tls_port: Option<u16>,
     /// How to find our address when `local` is unspecified; [`crate::net::Endpoint`] fills it in.
     pub local_ip: LocalIp,
     /// The address to give in Via and Contact whatever the routes say (a known port forwarding, a 1:1 NAT).
@@ -83,6 +104,8 @@ impl UserAgentConfig {
     pub fn new(local: SocketAddr) -> UserAgentConfig {
         UserAgentConfig {
             local,
+            tcp_port: None,
+            tls_port: None,
             local_ip: LocalIp::Fixed(local.ip()),
             advertised: None,
             accounts: Vec::new(),

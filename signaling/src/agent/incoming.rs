@@ -13,10 +13,11 @@ use crate::{
     event::CallId,
     message::{BadMessage, Meta, Method, Problem, Request, Response, Via, is_type},
     transaction::{OnTimeout, ServerState, ServerTransaction},
+    transport::Peer,
 };
 
 impl UserAgent {
-    pub(super) fn on_bad_message(&mut self, from: SocketAddr, bad: BadMessage) {
+    pub(super) fn on_bad_message(&mut self, from: &Peer, bad: BadMessage) {
         if bad.problem == Problem::KeepAlive {
             return;
         }
@@ -38,7 +39,7 @@ impl UserAgent {
     }
 
     /// A good request came.
-    pub(super) fn on_request(&mut self, now: Instant, from: SocketAddr, mut request: Request, meta: Meta) {
+    pub(super) fn on_request(&mut self, now: Instant, from: &Peer, mut request: Request, meta: Meta) {
         let to = mark_source(&mut request, &meta.via, from);
         match request.method {
             Method::Ack => return self.on_ack(now, &request, &meta),
@@ -48,7 +49,7 @@ impl UserAgent {
         let key = server_key(&request, &meta, &request.method);
         if let Some(server) = self.servers.get(&key) {
             if server.machine.on_repeated() && !server.response.is_empty() {
-                let (to, bytes) = (server.to, server.response.clone());
+                let (to, bytes) = (server.to.clone(), server.response.clone());
                 self.transmit_again(to, bytes);
             }
             return;
@@ -108,15 +109,7 @@ impl UserAgent {
     }
 
     /// A request outside any dialog.
-    fn on_stranger(
-        &mut self,
-        now: Instant,
-        from: SocketAddr,
-        request: Request,
-        meta: Meta,
-        key: ServerKey,
-        to: SocketAddr,
-    ) {
+    fn on_stranger(&mut self, now: Instant, from: &Peer, request: Request, meta: Meta, key: ServerKey, to: Peer) {
         if request.method == Method::Invite {
             return self.on_invite(now, from, request, meta, key, to);
         }
@@ -136,15 +129,7 @@ impl UserAgent {
     }
 
     /// The request belongs to a dialog, or pretends to: without both tags right it is refused (case 13).
-    fn on_dialog_request(
-        &mut self,
-        now: Instant,
-        from: SocketAddr,
-        request: Request,
-        meta: Meta,
-        key: ServerKey,
-        to: SocketAddr,
-    ) {
+    fn on_dialog_request(&mut self, now: Instant, from: &Peer, request: Request, meta: Meta, key: ServerKey, to: Peer) {
         let Some(id) = self.find_dialog(&meta) else {
             self.counters.refused += 1;
             let response = request.response(481);
@@ -181,10 +166,10 @@ impl UserAgent {
         }
     }
 
-    fn on_cancel(&mut self, now: Instant, from: SocketAddr, request: Request, meta: &Meta, to: SocketAddr) {
+    fn on_cancel(&mut self, now: Instant, from: &Peer, request: Request, meta: &Meta, to: Peer) {
         let key = server_key(&request, meta, &Method::Invite);
         // a CANCEL takes the way of its INVITE; one from elsewhere is forged (case 13)
-        let found = self.servers.get(&key).filter(|s| s.source.ip() == from.ip()).map(|s| s.call);
+        let found = self.servers.get(&key).filter(|s| s.source.address.ip() == from.address.ip()).map(|s| s.call);
         let Some(id) = found else {
             self.counters.refused += 1;
             let response = request.response(481);
@@ -205,15 +190,16 @@ impl UserAgent {
         call: CallId,
         request: &Request,
         meta: &Meta,
-        source: SocketAddr,
-        to: SocketAddr,
+        source: &Peer,
+        to: Peer,
     ) {
-        let machine = ServerTransaction::new(request.method == Method::Invite);
+        let machine = ServerTransaction::new(request.method == Method::Invite, source.transport.is_reliable());
         let merge_key = meta.to_tag().is_empty().then(|| merge_key(meta));
         if let Some(merge) = &merge_key {
             self.merged.insert(merge.clone());
         }
-        self.servers.insert(key.clone(), Server { machine, response: Vec::new(), to, source, call, merge_key });
+        self.servers
+            .insert(key.clone(), Server { machine, response: Vec::new(), to, source: source.clone(), call, merge_key });
     }
 
     /// Answers a request that was kept.
@@ -224,13 +210,13 @@ impl UserAgent {
             return;
         }
         server.response = response.to_bytes();
-        let (to, bytes) = (server.to, server.response.clone());
+        let (to, bytes) = (server.to.clone(), server.response.clone());
         self.transmit(to, bytes);
         self.refresh_server(key);
     }
 
     /// Answers a request without keeping anything.
-    pub(super) fn reply(&mut self, request: &Request, mut response: Response, to: SocketAddr) {
+    pub(super) fn reply(&mut self, request: &Request, mut response: Response, to: Peer) {
         let mut hash = Sha256::new();
         hash.update(self.secret);
         for name in ["Via", "Call-ID", "From"] {
@@ -249,7 +235,7 @@ impl UserAgent {
         let Some(server) = self.servers.get_mut(key) else { return };
         match server.machine.on_timeout(now) {
             OnTimeout::Resend => {
-                let (to, bytes) = (server.to, server.response.clone());
+                let (to, bytes) = (server.to.clone(), server.response.clone());
                 self.transmit_again(to, bytes);
             }
             // a refusal that was never acknowledged: the caller is gone, and so is the call
@@ -281,7 +267,7 @@ impl UserAgent {
                 response.headers.push("Record-Route", route);
             }
             if let Some(server) = self.servers.get(key) {
-                let contact = self.contact(call.account, server.source);
+                let contact = self.contact(call.account, &server.source);
                 response.headers.push("Contact", format!("<{contact}>"));
             }
             response.headers.push("Allow", ALLOW);
@@ -307,15 +293,20 @@ pub(super) fn tag_response(response: &mut Response, tag: &str) {
     }
 }
 
-/// Notes the source in the top Via, and says where responses go.
-fn mark_source(request: &mut Request, via: &Via, from: SocketAddr) -> SocketAddr {
+/// Notes the source in the top Via, and says where responses go: back by the connection (section 18.2.2), or to the source.
+fn mark_source(request: &mut Request, via: &Via, from: &Peer) -> Peer {
     let mut marked = via.clone();
-    marked.mark_source(from);
+    marked.mark_source(from.address);
     let rest: Vec<_> =
         request.headers.get("Via").map(crate::message::split_list).into_iter().flatten().skip(1).collect();
     let value = std::iter::once(marked.to_string()).chain(rest.into_iter().map(str::to_owned)).collect::<Vec<_>>();
     request.headers.replace_first("Via", value.join(", "));
-    via.response_address(from)
+    let address = match from.connection {
+        // when the connection is gone, a new one to where the far end says that it listens
+        Some(_) => SocketAddr::new(from.address.ip(), via.port.unwrap_or_else(|| via.default_port())),
+        None => via.response_address(from.address),
+    };
+    Peer { address, ..from.clone() }
 }
 
 /// Section 17.2.3. Without RFC 3261's cookie the branch means nothing, and what else a transaction has in common is taken.

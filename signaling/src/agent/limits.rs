@@ -8,8 +8,17 @@ pub(super) const EVENTS: usize = 4096;
 pub(super) const FORKS: usize = 16;
 /// Looked-up names that are kept.
 pub(super) const NAMES: usize = 1024;
-/// How long a looked-up name counts: the system's resolver does not tell us the record's own time.
-pub(super) const NAME_LIFE: Duration = Duration::from_secs(60);
+/// How long a looked-up name counts at most, whatever the record's own time.
+pub(super) const NAME_LIFE: Duration = Duration::from_secs(24 * 3600);
+/// How long a server that did not answer comes after those that do.
+pub(super) const DOWN: Duration = Duration::from_secs(60);
+/// How long a server may be silent before the next one is tried, where there is a next one. Far less than timer B: a
+/// person waits for this call.
+pub(super) const FAILOVER: Duration = Duration::from_secs(4);
+/// A request that is larger goes by TCP (RFC 3261 section 18.1.1), for UDP would cut it into fragments, and those get lost.
+pub(super) const LARGEST_UDP_REQUEST: usize = 1300;
+/// Servers of one name that are tried.
+pub(super) const TARGETS: usize = 16;
 /// Requests that wait for names at once.
 pub(super) const WAITING: usize = 1024;
 /// Addresses that an account's hosts were found at.

@@ -1,28 +1,25 @@
-//! Requests of ours: to whom, under which transaction, and whose answer it is.
+//! Requests of ours: to whom, by which way, and under which transaction.
 
-use std::{net::SocketAddr, time::Instant};
+use std::{
+    collections::VecDeque,
+    net::{IpAddr, SocketAddr},
+    time::Instant,
+};
 
 use rand::Rng;
 
-use super::{TimerKey, UserAgent, config::Transmit, limits, names::Known};
+use super::{UserAgent, config::Transmit, limits, names::Hop};
 use crate::{
-    auth::{self, Challenge},
     call::{ClientKey, State},
     dialog::Dialog,
     event::CallId,
-    message::{MAGIC_COOKIE, Meta, Method, NameAddr, Request, Response, Uri, Via},
-    transaction::{ClientState, ClientTransaction, OnTimeout},
+    message::{MAGIC_COOKIE, Method, NameAddr, Request, Response, Uri, Via},
+    transaction::{ClientState, ClientTransaction},
+    transport::{Peer, Transport},
 };
 
 /// What this software answers to, as the Allow header says.
 pub(super) const ALLOW: &str = "INVITE, ACK, CANCEL, BYE, OPTIONS, INFO, UPDATE";
-
-/// The next hop of a request, before its name is looked up.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub(super) struct Hop {
-    pub(super) host: String,
-    pub(super) port: u16,
-}
 
 /// Whose request it is.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -31,6 +28,8 @@ pub(super) enum Owner {
     Invite(CallId),
     /// The REGISTER of an account.
     Register(usize),
+    /// The OPTIONS that asks whether an account's trunk is there.
+    Options(usize),
     /// The ACK of a 2xx to the INVITE of this transaction, for the fork with this tag.
     Ack { invite: ClientKey, tag: String },
     /// Nobody waits for the answer: BYE, CANCEL.
@@ -40,13 +39,27 @@ pub(super) enum Owner {
 /// A request on its way out.
 #[derive(Debug)]
 pub(super) struct Outgoing {
+    /// Without Via, and without Contact unless it is to be one of its own: the way decides both.
     pub(super) request: Request,
     pub(super) owner: Owner,
     /// Whose credentials it may be given.
     pub(super) account: Option<usize>,
     pub(super) hop: Hop,
+    /// Other proxies of the account, for when this one fails.
+    pub(super) backups: VecDeque<Hop>,
+    /// The server that it goes to first, before those that the hop's name gives.
+    pub(super) to: Option<Peer>,
     /// Challenges that have been answered for it.
     pub(super) tries: u8,
+    /// TCP was tried because of its size, and did not work.
+    pub(super) large_by_udp: bool,
+}
+
+impl Outgoing {
+    pub(super) fn new(request: Request, owner: Owner, account: Option<usize>, hop: Hop) -> Outgoing {
+        let backups = VecDeque::new();
+        Outgoing { request, owner, account, hop, backups, to: None, tries: 0, large_by_udp: false }
+    }
 }
 
 /// A request under way.
@@ -55,41 +68,81 @@ pub(super) struct Client {
     pub(super) machine: ClientTransaction,
     /// As sent, with its Via.
     pub(super) request: Request,
-    bytes: Vec<u8>,
-    pub(super) to: SocketAddr,
+    pub(super) bytes: Vec<u8>,
+    pub(super) to: Peer,
     pub(super) owner: Owner,
     pub(super) account: Option<usize>,
-    hop: Hop,
+    pub(super) hop: Hop,
+    /// Where else it can go.
+    pub(super) rest: VecDeque<Peer>,
+    pub(super) backups: VecDeque<Hop>,
+    /// When the next server is tried beside this one, which may still answer.
+    pub(super) fail_over_at: Option<Instant>,
     pub(super) tries: u8,
+    pub(super) large_by_udp: bool,
     /// The 2xx answers so far, each with its ACK once that was sent.
     pub(super) forks: Vec<Fork>,
-    /// The system has said once that nobody is there.
-    refused: bool,
+    /// The system has said once that nobody is there, or the connection broke once.
+    pub(super) refused: bool,
+    /// CANCEL was sent for it.
+    pub(super) cancelled: bool,
+}
+
+impl Client {
+    pub(super) fn poll_timeout(&self) -> Option<Instant> {
+        self.machine.poll_timeout().into_iter().chain(self.fail_over_at).min()
+    }
+
+    /// There is another server to try.
+    pub(super) fn has_alternative(&self) -> bool {
+        !self.rest.is_empty() || !self.backups.is_empty()
+    }
 }
 
 #[derive(Debug)]
 pub(super) struct Fork {
     pub(super) tag: String,
-    pub(super) ack: Option<(SocketAddr, Vec<u8>)>,
+    pub(super) ack: Option<(Peer, Vec<u8>)>,
 }
 
 /// Why a request came to nothing.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Lost {
-    /// The name was not found, or the system has no way there.
-    Network,
+    /// The name was not found, or there is no way there; the sentence for people.
+    Network(String),
     /// Nobody answered.
     Timeout,
 }
 
+impl Lost {
+    pub(super) fn not_found(hop: &Hop) -> Lost {
+        Lost::Network(format!("no address was found for {}", hop.host))
+    }
+
+    /// For people; `silence` if nobody answered.
+    pub(super) fn sentence(self, silence: &str) -> String {
+        match self {
+            Lost::Network(reason) => reason,
+            Lost::Timeout => silence.to_owned(),
+        }
+    }
+}
+
 impl UserAgent {
     /// Sends a request, as soon as its next hop is known.
-    pub(super) fn send(&mut self, now: Instant, outgoing: Outgoing) {
-        match self.names.look_up(now, &outgoing.hop) {
-            Known::Address(to) => self.send_to(now, outgoing, to),
-            Known::NotYet => {
+    pub(super) fn send(&mut self, now: Instant, mut outgoing: Outgoing) {
+        let known = self.names.look_up(now, &outgoing.hop);
+        match (outgoing.to.take(), known) {
+            (Some(first), known) => {
+                let others = known.into_iter().flatten().filter(|p| !p.is_same_place(&first));
+                let ways = std::iter::once(first.clone()).chain(others).collect();
+                self.send_by(now, outgoing, ways);
+            }
+            (None, Some(ways)) => self.send_by(now, outgoing, ways),
+            (None, None) => {
                 if let Err(outgoing) = self.names.wait(outgoing) {
-                    self.lost(now, outgoing.owner, Lost::Network);
+                    let why = Lost::not_found(&outgoing.hop);
+                    self.lost(now, outgoing.owner, why);
                 }
             }
         }
@@ -104,45 +157,37 @@ impl UserAgent {
         owner: Owner,
         account: Option<usize>,
     ) {
-        match dialog.next_hop() {
-            Some((host, port)) => {
-                self.send(now, Outgoing { request, owner, account, hop: Hop { host, port }, tries: 0 });
+        match Hop::of_uri(dialog.next_hop()) {
+            Some(hop) => {
+                let to = dialog.flow.clone();
+                self.send(now, Outgoing { to, ..Outgoing::new(request, owner, account, hop) });
             }
-            None => self.lost(now, owner, Lost::Network),
+            None => self.lost(now, owner, Lost::Network("the far end's address cannot be used".into())),
         }
     }
 
-    pub(super) fn on_resolved(&mut self, now: Instant, outgoing: Outgoing, address: Option<SocketAddr>) {
-        match address {
-            Some(to) => self.send_to(now, outgoing, to),
-            None => self.lost(now, outgoing.owner, Lost::Network),
-        }
-    }
-
-    fn send_to(&mut self, now: Instant, outgoing: Outgoing, to: SocketAddr) {
-        let Outgoing { mut request, owner, account, hop, tries } = outgoing;
-        if let Owner::Invite(id) = owner
+    /// Sends a request by the first of these ways; the others are kept for when it fails.
+    pub(super) fn send_by(&mut self, now: Instant, mut outgoing: Outgoing, mut ways: VecDeque<Peer>) {
+        if let Owner::Invite(id) = outgoing.owner
             && !matches!(self.calls.get(&id).map(|c| &c.state), Some(State::Calling(_)))
         {
             // hung up while the name was being looked up
             return;
         }
-        if let Some(account) = account.and_then(|a| self.accounts.get_mut(a))
-            && account.hop == hop
-            && !account.addresses.contains(&to.ip())
-        {
-            account.addresses.truncate(limits::ACCOUNT_ADDRESSES - 1);
-            account.addresses.insert(0, to.ip());
-        }
+        let Some(mut to) = ways.pop_front() else { return self.send_by_backup(now, outgoing) };
+        self.note_host(&outgoing, &to);
         let branch = format!("{MAGIC_COOKIE}{}", self.random_token());
-        let local = self.local_towards(to);
-        let mut via = Via::udp(local);
-        via.params.set("rport", None);
-        via.params.set("branch", Some(branch.clone()));
-        request.headers.push_front("Via", via.to_string());
-        self.complete(&mut request, &owner, account, to);
-        let bytes = request.to_bytes();
-        self.transmit(to, bytes.clone());
+        let (mut request, mut bytes) = self.written(&outgoing, &to, &branch);
+        if to.transport == Transport::Udp && bytes.len() > limits::LARGEST_UDP_REQUEST && !outgoing.large_by_udp {
+            outgoing.large_by_udp = true;
+            let stream = Peer { transport: Transport::Tcp, ..to.clone() };
+            if !self.names.is_down(now, &stream) {
+                ways.push_front(std::mem::replace(&mut to, stream));
+                (request, bytes) = self.written(&outgoing, &to, &branch);
+            }
+        }
+        self.transmit(to.clone(), bytes.clone());
+        let Outgoing { owner, account, hop, backups, tries, large_by_udp, .. } = outgoing;
         if let Owner::Ack { invite, tag } = owner {
             // an ACK is no transaction: it is sent again when the 2xx comes again
             if let Some(fork) = self.clients.get_mut(&invite).and_then(|c| c.forks.iter_mut().find(|f| f.tag == tag)) {
@@ -156,55 +201,118 @@ impl UserAgent {
         {
             call.state = State::Calling(Some(key.clone()));
         }
-        let machine = ClientTransaction::new(now, request.method == Method::Invite);
-        let client =
-            Client { machine, request, bytes, to, owner, account, hop, tries, forks: Vec::new(), refused: false };
+        let invite = request.method == Method::Invite;
+        let mut client = Client {
+            machine: ClientTransaction::new(now, invite, to.transport.is_reliable()),
+            request,
+            bytes,
+            to,
+            owner,
+            account,
+            hop,
+            rest: ways,
+            backups,
+            fail_over_at: None,
+            tries,
+            large_by_udp,
+            forks: Vec::new(),
+            refused: false,
+            cancelled: false,
+        };
+        client.fail_over_at = client.has_alternative().then(|| now + limits::FAILOVER);
         self.clients.insert(key.clone(), client);
         self.refresh_client(&key);
     }
 
-    /// What only the destination can tell: our Contact as it reaches us.
-    fn complete(&mut self, request: &mut Request, owner: &Owner, account: Option<usize>, to: SocketAddr) {
+    /// No server of the hop is left: the account's next proxy has its turn.
+    fn send_by_backup(&mut self, now: Instant, mut outgoing: Outgoing) {
+        let Some(hop) = outgoing.backups.pop_front() else {
+            let why = Lost::not_found(&outgoing.hop);
+            return self.lost(now, outgoing.owner, why);
+        };
+        if outgoing.request.headers.get("Route").is_some() {
+            outgoing.request.headers.replace_first("Route", super::accounts::route_through(&hop));
+        }
+        outgoing.hop = hop;
+        self.send(now, outgoing);
+    }
+
+    /// A host of an account may be given its credentials (case 10).
+    fn note_host(&mut self, outgoing: &Outgoing, to: &Peer) {
+        let ip = to.address.ip();
+        if let Some(account) = outgoing.account.and_then(|a| self.accounts.get_mut(a))
+            && account.hops.contains(&outgoing.hop)
+            && !account.addresses.contains(&ip)
+        {
+            account.addresses.truncate(limits::ACCOUNT_ADDRESSES - 1);
+            account.addresses.insert(0, ip);
+        }
+    }
+
+    /// The request as it goes this way: with our Via and Contact as the far end can use them.
+    fn written(&self, outgoing: &Outgoing, to: &Peer, branch: &str) -> (Request, Vec<u8>) {
+        let mut request = outgoing.request.clone();
+        let mut via = Via::new(to.transport, self.local_towards(to));
+        via.params.set("rport", None);
+        via.params.set("branch", Some(branch.to_owned()));
+        request.headers.push_front("Via", via.to_string());
         if request.headers.get("Contact").is_none() {
-            let contact = NameAddr::new(self.contact(account, to)).to_string();
-            match (owner, account.and_then(|a| self.accounts.get(a))) {
+            let contact = NameAddr::new(self.contact(outgoing.account, to)).to_string();
+            match (&outgoing.owner, outgoing.account.and_then(|a| self.accounts.get(a))) {
                 (Owner::Register(_), Some(account)) => {
                     for value in account.registration.contacts(&contact) {
                         request.headers.push("Contact", value);
                     }
                 }
-                _ if request.method == Method::Invite => request.headers.push("Contact", contact),
+                _ if request.method.is_target_refresh() => request.headers.push("Contact", contact),
                 _ => {}
             }
         }
         if request.headers.get("User-Agent").is_none() {
             request.headers.push("User-Agent", self.config.software.clone());
         }
+        let bytes = request.to_bytes();
+        (request, bytes)
     }
 
     /// Our address for others: what an account's registrar saw, else what the route to them gives.
-    pub(super) fn contact(&self, account: Option<usize>, to: SocketAddr) -> Uri {
+    pub(super) fn contact(&self, account: Option<usize>, to: &Peer) -> Uri {
         let account = account.and_then(|a| self.accounts.get(a));
         let user = account.map_or(self.config.user.as_str(), |a| a.config.user.as_str());
-        let seen = account.filter(|a| a.addresses.contains(&to.ip())).and_then(|a| a.registration.seen_as);
+        let seen = account
+            .filter(|a| a.addresses.contains(&to.address.ip()))
+            .and_then(|a| a.registration.seen_by(to.transport));
         let address = match self.config.advertised {
-            Some(address) => address,
+            Some(_) => self.local_towards(to),
             None => seen.unwrap_or_else(|| self.local_towards(to)),
         };
         let user = crate::message::escape_user(user);
-        Uri::sip(Some(&user), &address.ip().to_string(), Some(address.port()))
+        let mut uri = Uri::sip(Some(&user), &address.ip().to_string(), Some(address.port()));
+        if to.transport != Transport::Udp {
+            uri.params.set("transport", Some(to.transport.as_param().to_owned()));
+        }
+        uri
     }
 
-    pub(super) fn local_towards(&self, to: SocketAddr) -> SocketAddr {
-        use super::config::LocalIp;
-        if let Some(advertised) = self.config.advertised {
-            return advertised;
-        }
-        let ip = match &self.config.local_ip {
-            LocalIp::Fixed(ip) => *ip,
-            LocalIp::Route(route) => route(to),
+    /// Our address on the way to a peer: by configuration, else by routing, with the port where its transport is taken.
+    pub(super) fn local_towards(&self, to: &Peer) -> SocketAddr {
+        let udp = self.config.advertised.unwrap_or(self.config.local).port();
+        let port = match to.transport {
+            Transport::Udp => udp,
+            Transport::Tcp => self.config.tcp_port.unwrap_or(udp),
+            // whoever has reached us by TLS, or we by TLS, goes on by that connection
+            Transport::Tls => self.config.tls_port.unwrap_or(udp),
         };
-        SocketAddr::new(ip, self.config.local.port())
+        SocketAddr::new(self.local_ip_towards(to.address), port)
+    }
+
+    pub(super) fn local_ip_towards(&self, to: SocketAddr) -> IpAddr {
+        use super::config::LocalIp;
+        match (&self.config.advertised, &self.config.local_ip) {
+            (Some(advertised), _) => advertised.ip(),
+            (None, LocalIp::Fixed(ip)) => *ip,
+            (None, LocalIp::Route(route)) => route(to),
+        }
     }
 
     /// 128 bits that nobody can guess, in hex.
@@ -212,118 +320,20 @@ impl UserAgent {
         format!("{:016x}{:016x}", self.rng.next_u64(), self.rng.next_u64())
     }
 
-    pub(super) fn transmit(&mut self, to: SocketAddr, bytes: Vec<u8>) {
+    pub(super) fn transmit(&mut self, to: Peer, bytes: Vec<u8>) {
         self.counters.sent += 1;
         self.transmits.push_back(Transmit { to, bytes });
     }
 
-    pub(super) fn transmit_again(&mut self, to: SocketAddr, bytes: Vec<u8>) {
+    pub(super) fn transmit_again(&mut self, to: Peer, bytes: Vec<u8>) {
         self.counters.retransmitted += 1;
         self.transmit(to, bytes);
     }
 
-    /// A response came.
-    pub(super) fn on_response(&mut self, now: Instant, response: Response, meta: Meta) {
-        let key = ClientKey { branch: meta.via.branch().to_owned(), cancel: meta.method == Method::Cancel };
-        let Some(client) = self.clients.get_mut(&key) else {
-            self.counters.stray_responses += 1;
-            return;
-        };
-        // the branch alone is unguessable; the rest tells a confused server from ours
-        let ours = client.request.method == meta.method
-            && client.request.headers.get("Call-ID") == Some(meta.call_id.as_str());
-        if !ours {
-            self.counters.stray_responses += 1;
-            return;
-        }
-        let step = client.machine.on_response(now, response.status);
-        if step.acknowledge {
-            let ack = refusal_ack(&client.request, &response);
-            let to = client.to;
-            self.transmit(to, ack.to_bytes());
-        }
-        self.refresh_client(&key);
-        if step.deliver {
-            self.deliver(now, &key, response, meta);
-        }
-    }
-
-    fn deliver(&mut self, now: Instant, key: &ClientKey, response: Response, meta: Meta) {
-        let Some(client) = self.clients.get(key) else { return };
-        let owner = client.owner.clone();
-        let mut refused = None;
-        let wanted = match &owner {
-            Owner::Invite(id) => matches!(self.calls.get(id).map(|c| &c.state), Some(State::Calling(_))),
-            _ => true,
-        };
-        if matches!(response.status, 401 | 407) && wanted {
-            match self.authenticate(key, &response) {
-                Ok(again) => return self.send(now, again),
-                Err(why) => refused = Some(why),
-            }
-        }
-        match owner {
-            Owner::Invite(id) => self.on_invite_response(now, id, key, response, meta, refused),
-            Owner::Register(account) => self.on_register_response(now, account, key, &response, &meta, refused),
-            Owner::Ack { .. } | Owner::Nobody => {}
-        }
-    }
-
-    /// The same request again, with credentials; or why they are not given (cases 10 to 12).
-    fn authenticate(&mut self, key: &ClientKey, response: &Response) -> Result<Outgoing, String> {
-        let client = self.clients.get(key).ok_or("the request is gone")?;
-        let Some((index, account)) = client.account.and_then(|i| Some((i, self.accounts.get(i)?))) else {
-            return Err("the other side asks for a password, and the call belongs to no account".into());
-        };
-        if !account.addresses.contains(&client.to.ip()) {
-            return Err(format!("{} asks for a password, but is no host of this account", client.to.ip()));
-        }
-        let proxy = response.status == 407;
-        let name = if proxy { "Proxy-Authenticate" } else { "WWW-Authenticate" };
-        let offered = response.headers.values(name).filter_map(|v| Challenge::read(v, proxy));
-        let challenge =
-            auth::choose(offered, account.config.realm.as_deref(), account.floor).map_err(|e| e.to_string())?;
-        // once per request, and once more only if the server says that just the nonce was too old
-        if client.tries > 0 && !(challenge.stale && client.tries < 2) {
-            return Err("the user name or password is wrong".into());
-        }
-        let (mut request, owner) = (client.request.clone(), client.owner.clone());
-        let (hop, tries) = (client.hop.clone(), client.tries + 1);
-        let old = request.headers.get("CSeq").and_then(|c| c.split(' ').next()?.parse::<u32>().ok()).unwrap_or(0);
-        let Some(account) = self.accounts.get_mut(index) else { return Err("the account is gone".into()) };
-        account.floor = account.floor.max(Some(challenge.algorithm));
-        let cseq = if let Owner::Register(_) = owner {
-            account.registration.challenge = Some((challenge.clone(), 0));
-            account.registration.ask()
-        } else {
-            old + 1
-        };
-        request.headers.remove("Via");
-        request.headers.remove("Authorization");
-        request.headers.remove("Proxy-Authorization");
-        request.headers.set("CSeq", format!("{cseq} {}", request.method));
-        self.add_credentials(&mut request, index, &challenge, 1);
-        if let Owner::Register(_) = owner
-            && let Some(account) = self.accounts.get_mut(index)
-        {
-            account.registration.challenge = Some((challenge, 1));
-        }
-        Ok(Outgoing { request, owner, account: Some(index), hop, tries })
-    }
-
-    pub(super) fn add_credentials(&mut self, request: &mut Request, index: usize, challenge: &Challenge, count: u32) {
-        let cnonce = self.random_token();
-        let Some(account) = self.accounts.get(index) else { return };
-        let (user, password) = (account.config.auth_user(), &account.config.password);
-        let uri = request.uri.to_string();
-        let value = challenge.authorization(user, password, request.method.as_str(), &uri, &cnonce, count);
-        let name = if challenge.proxy { "Proxy-Authorization" } else { "Authorization" };
-        request.headers.push(name, value);
-    }
-
-    /// Cancels an INVITE of ours that has been answered provisionally.
+    /// Cancels an INVITE of ours that has been answered provisionally; once.
     pub(super) fn send_cancel(&mut self, now: Instant, invite: &ClientKey) {
-        let Some(client) = self.clients.get_mut(invite) else { return };
+        let Some(client) = self.clients.get_mut(invite).filter(|c| !c.cancelled) else { return };
+        client.cancelled = true;
         client.machine.cancelled(now);
         let mut request = hop_by_hop(&client.request, Method::Cancel);
         for name in ["From", "To"] {
@@ -332,68 +342,48 @@ impl UserAgent {
             }
         }
         let bytes = request.to_bytes();
-        let (to, account, hop) = (client.to, client.account, client.hop.clone());
-        self.transmit(to, bytes.clone());
+        let (to, account, hop) = (client.to.clone(), client.account, client.hop.clone());
+        self.transmit(to.clone(), bytes.clone());
         let key = ClientKey { branch: invite.branch.clone(), cancel: true };
-        let machine = ClientTransaction::new(now, false);
-        let owner = Owner::Nobody;
-        let client =
-            Client { machine, request, bytes, to, owner, account, hop, tries: 0, forks: Vec::new(), refused: false };
+        let client = Client {
+            machine: ClientTransaction::new(now, false, to.transport.is_reliable()),
+            request,
+            bytes,
+            to,
+            owner: Owner::Nobody,
+            account,
+            hop,
+            rest: VecDeque::new(),
+            backups: VecDeque::new(),
+            fail_over_at: None,
+            tries: 0,
+            large_by_udp: false,
+            forks: Vec::new(),
+            refused: false,
+            cancelled: false,
+        };
         self.clients.insert(key.clone(), client);
         self.refresh_client(&key);
         self.refresh_client(invite);
     }
 
-    pub(super) fn on_client_timer(&mut self, now: Instant, key: &ClientKey) {
-        let Some(client) = self.clients.get_mut(key) else { return };
-        match client.machine.on_timeout(now) {
-            OnTimeout::Nothing => {}
-            OnTimeout::Resend => {
-                let (to, bytes) = (client.to, client.bytes.clone());
-                self.transmit_again(to, bytes);
-            }
-            OnTimeout::TimedOut => {
-                let (owner, to) = (client.owner.clone(), client.to);
-                self.names.forget(to);
-                self.lost(now, owner, Lost::Timeout);
-            }
-        }
-        self.refresh_client(key);
-    }
-
-    /// The system says that nobody is there. Once may be old news, of a datagram to somebody who was there before; what is
-    /// still not answered the second time, after it was sent again, will not be.
-    pub(super) fn on_unreachable(&mut self, now: Instant, to: SocketAddr) {
-        let unanswered = |c: &Client| c.to == to && c.machine.state() == ClientState::Calling;
-        let mut given_up = Vec::new();
-        for (key, client) in self.clients.iter_mut().filter(|(_, c)| unanswered(c)) {
-            if std::mem::replace(&mut client.refused, true) {
-                client.machine.terminate();
-                given_up.push((key.clone(), client.owner.clone()));
-            }
-        }
-        for (key, owner) in given_up {
-            self.names.forget(to);
-            self.refresh_client(&key);
-            self.lost(now, owner, Lost::Network);
-        }
-    }
-
-    fn lost(&mut self, now: Instant, owner: Owner, why: Lost) {
+    pub(super) fn lost(&mut self, now: Instant, owner: Owner, why: Lost) {
         match owner {
-            Owner::Invite(id) => self.on_invite_lost(now, id, why),
+            Owner::Invite(id) => self.on_invite_lost(id, why),
             Owner::Register(account) => self.on_register_lost(now, account, why),
+            Owner::Options(account) => self.on_options_lost(account, why),
             Owner::Ack { .. } | Owner::Nobody => {}
         }
     }
 
     pub(super) fn refresh_client(&mut self, key: &ClientKey) {
         let Some(client) = self.clients.get(key) else { return };
-        let (state, at) = (client.machine.state(), client.machine.poll_timeout());
-        if state == ClientState::Terminated {
+        let (state, at) = (client.machine.state(), client.poll_timeout());
+        let over = state == ClientState::Terminated;
+        if over {
             self.clients.remove(key);
         }
-        self.timers.set(TimerKey::Client(key.clone()), at);
+        self.timers.set(super::TimerKey::Client(key.clone()), at.filter(|_| !over));
     }
 }
 
@@ -416,7 +406,7 @@ fn hop_by_hop(invite: &Request, method: Method) -> Request {
 }
 
 /// The ACK of a refusal (section 17.1.1.3): To is the response's, with its tag.
-fn refusal_ack(invite: &Request, response: &Response) -> Request {
+pub(super) fn refusal_ack(invite: &Request, response: &Response) -> Request {
     let mut ack = hop_by_hop(invite, Method::Ack);
     if let Some(from) = invite.headers.get("From") {
         ack.headers.push("From", from);

@@ -23,7 +23,7 @@ pub(crate) use frame::{Frame, FrameError, Framer};
 pub(crate) use headers::{Headers, split_list};
 pub(crate) use name_addr::{NameAddr, unquote};
 pub(crate) use read::{BadMessage, Problem, body_text, is_type, read};
-pub(crate) use uri::{DEFAULT_PORT, Uri, escape_user, literal, read_host_port};
+pub(crate) use uri::{Uri, escape_user, literal, read_host_port};
 pub(crate) use via::{MAGIC_COOKIE, Via};
 
 use std::fmt;
@@ -136,6 +136,11 @@ impl Method {
     /// Methods are case-sensitive.
     pub(crate) fn of(token: &str) -> Method {
         Method::KNOWN.into_iter().find(|m| m.as_str() == token).unwrap_or_else(|| Method::Other(token.to_owned()))
+    }
+
+    /// Its Contact says where the rest of the dialog goes (RFC 3261 section 12.2, RFC 3311, RFC 6665).
+    pub(crate) fn is_target_refresh(&self) -> bool {
+        matches!(self, Method::Invite | Method::Update | Method::Subscribe | Method::Notify | Method::Refer)
     }
 
     pub(crate) fn as_str(&self) -> &str {

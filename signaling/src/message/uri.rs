@@ -8,9 +8,6 @@ use std::{
 
 use super::{limits::MAX_URI, name_addr::Params};
 
-/// The port where a URI or Via gives none, for UDP.
-pub(crate) const DEFAULT_PORT: u16 = 5060;
-
 /// A URI.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Uri {
@@ -83,11 +80,6 @@ impl Uri {
         let (host_port, params) = rest.split_once(';').unwrap_or((rest, ""));
         let (host, port) = read_host_port(host_port)?;
         Some(Uri { scheme, user, host, port, params: Params::read(params)?, headers })
-    }
-
-    /// Where a request to this URI goes, by RFC 3263 without its DNS half.
-    pub(crate) fn port_or_default(&self) -> u16 {
-        self.port.unwrap_or(DEFAULT_PORT)
     }
 }
 

@@ -4,8 +4,9 @@ use std::{fmt, net::SocketAddr};
 
 use super::{
     name_addr::Params,
-    uri::{DEFAULT_PORT, Host, literal, read_host_port},
+    uri::{Host, literal, read_host_port},
 };
+use crate::transport::Transport;
 
 /// The beginning of every branch since RFC 3261; one without it does not name a transaction.
 pub(crate) const MAGIC_COOKIE: &str = "z9hG4bK";
@@ -23,9 +24,9 @@ pub(crate) struct Via {
 
 impl Via {
     /// Ours.
-    pub(crate) fn udp(local: SocketAddr) -> Via {
+    pub(crate) fn new(transport: Transport, local: SocketAddr) -> Via {
         let (host, port) = (local.ip().to_string(), Some(local.port()));
-        Via { transport: "UDP".into(), host, port, params: Params::default() }
+        Via { transport: transport.as_str().into(), host, port, params: Params::default() }
     }
 
     pub(crate) fn read(text: &str) -> Option<Via> {
@@ -74,14 +75,20 @@ impl Via {
         if self.params.has("rport") {
             return source;
         }
-        SocketAddr::new(source.ip(), self.port.unwrap_or(DEFAULT_PORT))
+        SocketAddr::new(source.ip(), self.port.unwrap_or_else(|| self.default_port()))
+    }
+
+    /// The port that is meant where none is written.
+    pub(crate) fn default_port(&self) -> u16 {
+        Transport::read(&self.transport).unwrap_or(Transport::Udp).default_port()
     }
 
     /// Our own address as the other side saw it: `received` and `rport` of the Via that came back.
     pub(crate) fn seen_address(&self) -> Option<SocketAddr> {
         let ip = self.params.get("received").and_then(|ip| literal(ip.trim_matches(['[', ']'])));
         let ip = ip.or_else(|| literal(&self.host))?;
-        let port = self.params.get("rport").and_then(|p| p.parse().ok()).or(self.port).unwrap_or(DEFAULT_PORT);
+        let port = self.params.get("rport").and_then(|p| p.parse().ok()).or(self.port);
+        let port = port.unwrap_or_else(|| self.default_port());
         Some(SocketAddr::new(ip, port))
     }
 }

@@ -32,6 +32,8 @@ const DATAGRAMS_A_TURN: usize = 256;
 const EVENT_RETRY: Duration = Duration::from_millis(5);
 /// How long an endpoint that closes waits for BYEs and unregistrations to be answered.
 const CLOSE_LIMIT: Duration = Duration::from_secs(2);
+/// How long a name counts: the system's resolver does not tell the record's own time.
+const LIFE: Duration = Duration::from_secs(60);
 /// The largest UDP payload.
 const LARGEST_DATAGRAM: usize = 65_535;
 
@@ -296,7 +298,7 @@ impl Running {
                 self.agent.handle_unreachable(now, address);
             }
             while let Some((id, addresses)) = self.resolver.try_answer() {
-                self.agent.handle_resolved(now, id, &addresses);
+                self.agent.handle_resolved(now, id, &addresses, LIFE);
             }
             self.take_orders(now);
             self.agent.handle_timeout(now);
@@ -383,7 +385,7 @@ impl Running {
 
     fn send(&mut self) {
         while let Some(Transmit { to, bytes }) = self.agent.poll_transmit() {
-            match self.socket.send_to(&bytes, self.as_sent(to)) {
+            match self.socket.send_to(&bytes, self.as_sent(to.address)) {
                 Ok(_) => {
                     log::trace!("{to} <- {}", start_line(&bytes));
                     self.stats.sent.fetch_add(1, Relaxed);
@@ -392,7 +394,7 @@ impl Running {
                     self.stats.send_errors.fetch_add(1, Relaxed);
                     log::debug!("nothing sent to {to}: {e}");
                     if !matches!(e.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) {
-                        self.agent.handle_unreachable(Instant::now(), to);
+                        self.agent.handle_unreachable(Instant::now(), to.address);
                     }
                 }
             }
@@ -413,7 +415,7 @@ impl Running {
         self.send();
         while let Some(question) = self.agent.poll_resolve() {
             if let Err(question) = self.resolver.ask(question) {
-                self.agent.handle_resolved(Instant::now(), question.id, &[]);
+                self.agent.handle_resolved(Instant::now(), question.id, &[], LIFE);
             }
         }
         self.send();

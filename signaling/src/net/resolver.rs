@@ -1,14 +1,13 @@
 //! Looks names up off the loop: the system's resolver may block for half a minute.
 
-use std::{
-    net::{SocketAddr, ToSocketAddrs},
-    sync::Arc,
-    thread,
-};
+use std::{net::ToSocketAddrs, sync::Arc, thread};
 
 use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
 
-use crate::agent::{Resolve, ResolveId};
+use crate::{
+    agent::{Resolve, ResolveId, Target},
+    transport::Transport,
+};
 
 /// Names that may wait; a lookup that finds the queue full fails at once.
 pub(super) const QUEUE: usize = 256;
@@ -16,7 +15,7 @@ pub(super) const QUEUE: usize = 256;
 const WORKERS: usize = 2;
 
 /// A looked-up name: no address means not found.
-pub(super) type Answer = (ResolveId, Vec<SocketAddr>);
+pub(super) type Answer = (ResolveId, Vec<Target>);
 
 /// The worker threads. They end when this is dropped (each after the lookup it may be in; nobody waits for that).
 pub(super) struct Resolver {
@@ -55,9 +54,11 @@ impl Resolver {
     }
 }
 
-fn look_up(question: &Resolve) -> Vec<SocketAddr> {
-    match (question.host.as_str(), question.port).to_socket_addrs() {
-        Ok(found) => found.collect(),
+fn look_up(question: &Resolve) -> Vec<Target> {
+    let transport = question.transport.unwrap_or(Transport::Udp);
+    let port = question.port.unwrap_or(transport.default_port());
+    match (question.host.as_str(), port).to_socket_addrs() {
+        Ok(found) => found.map(|address| Target { transport, address }).collect(),
         Err(e) => {
             log::warn!("name {:?} not found: {e}", question.host);
             Vec::new()

@@ -12,7 +12,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-use mr_sip_signaling::{CallId, Dial, EndCause, Event, UserAgent, UserAgentConfig};
+use mr_sip_signaling::{
+    CallId, ConnectionId, Dial, EndCause, Event, Peer, Target, Transport, UserAgent, UserAgentConfig,
+};
 
 /// How the link treats datagrams.
 #[derive(Debug, Clone, Copy)]
@@ -39,6 +41,7 @@ pub struct Seen {
     pub at: Duration,
     pub from: SocketAddr,
     pub to: SocketAddr,
+    pub transport: Transport,
     pub text: String,
 }
 
@@ -67,6 +70,19 @@ pub fn header<'a>(text: &'a str, name: &str) -> Option<&'a str> {
         .map(|(_, v)| v)
 }
 
+/// A server that was found by name, reached by UDP.
+pub fn udp(address: &str) -> Target {
+    Target { transport: Transport::Udp, address: address.parse().expect("an address") }
+}
+
+/// Who a message comes from, as its receiver sees it. Every agent listens where it sends from, over streams too; there is one
+/// connection between two addresses.
+fn source(from: SocketAddr, to: &Peer) -> Peer {
+    let number = u64::from(from.port()) << 16 | u64::from(to.address.port());
+    let connection = to.transport.is_reliable().then_some(ConnectionId(number));
+    Peer { transport: to.transport, address: from, connection, name: None }
+}
+
 type Filter = Box<dyn FnMut(&Seen) -> bool>;
 
 pub struct Net {
@@ -85,7 +101,7 @@ pub struct Net {
     pub lose: Filter,
     /// No name is ever found; else names wait for the test to answer.
     pub nameless: bool,
-    flying: BTreeMap<(Instant, u64), (SocketAddr, SocketAddr, Vec<u8>)>,
+    flying: BTreeMap<(Instant, u64), (Peer, SocketAddr, Vec<u8>)>,
     sequence: u64,
     chance: fastrand::Rng,
 }
@@ -151,31 +167,37 @@ impl Net {
     fn collect(&mut self) {
         for i in 0..self.agents.len() {
             while let Some(question) = self.nameless.then(|| self.agents[i].poll_resolve()).flatten() {
-                self.agents[i].handle_resolved(self.now, question.id, &[]);
+                self.agents[i].handle_resolved(self.now, question.id, &[], Duration::ZERO);
             }
             while let Some(transmit) = self.agents[i].poll_transmit() {
                 let from = self.addresses[i];
                 let seen = Seen {
                     at: self.now - self.start,
                     from,
-                    to: transmit.to,
+                    to: transmit.to.address,
+                    transport: transmit.to.transport,
                     text: String::from_utf8_lossy(&transmit.bytes).into_owned(),
                 };
-                let lost = (self.lose)(&seen) || self.chance.f64() < self.link.loss;
+                // a stream loses, repeats and reorders nothing
+                let stream = transmit.to.transport.is_reliable();
+                let lost = (self.lose)(&seen) || !stream && self.chance.f64() < self.link.loss;
                 self.seen.push(seen.clone());
-                if !self.addresses.contains(&transmit.to) {
+                if !self.addresses.contains(&transmit.to.address) {
                     self.outside.push(seen);
                     continue;
                 }
                 if lost {
                     continue;
                 }
-                let copies = if self.chance.f64() < self.link.duplicates { 2 } else { 1 };
+                let source = source(from, &transmit.to);
+                let copies = if !stream && self.chance.f64() < self.link.duplicates { 2 } else { 1 };
                 for _ in 0..copies {
-                    let late = self.link.jitter.mul_f64(self.chance.f64());
+                    let jitter = if stream { Duration::ZERO } else { self.link.jitter };
+                    let late = jitter.mul_f64(self.chance.f64());
                     self.sequence += 1;
                     let at = self.now + self.link.latency + late;
-                    self.flying.insert((at, self.sequence), (from, transmit.to, transmit.bytes.clone()));
+                    let datagram = (source.clone(), transmit.to.address, transmit.bytes.clone());
+                    self.flying.insert((at, self.sequence), datagram);
                 }
             }
             while let Some(event) = self.agents[i].poll_event() {
@@ -198,7 +220,7 @@ impl Net {
         while let Some(entry) = self.flying.first_entry().filter(|e| e.key().0 <= now) {
             let (from, to, bytes) = entry.remove();
             if let Some(i) = self.addresses.iter().position(|a| *a == to) {
-                self.agents[i].handle_datagram(now, from, &bytes);
+                self.agents[i].handle_message(now, &from, &bytes);
             }
         }
         for agent in &mut self.agents {

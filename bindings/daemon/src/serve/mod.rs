@@ -236,9 +236,10 @@ pub(crate) fn accounts(config: &Config) -> Vec<Account> {
             auth_user: account.auth_user.clone(),
             password: Password::new(account.password.reveal()),
             realm: account.realm.clone(),
-            proxy: account.proxy.clone(),
+            proxies: account.proxy.clone().into_iter().collect(),
             register: account.register,
             expires: Duration::from_secs(account.expires_s.into()),
+            ..Account::new("", "", "", Password::new(""))
         })
         .collect()
 }

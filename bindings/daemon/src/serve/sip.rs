@@ -25,7 +25,7 @@ impl Switchboard {
     /// Everything signaling can tell.
     pub(super) fn on_signaling(&mut self, event: SipEvent) {
         match event {
-            SipEvent::Registered { account, expires } => {
+            SipEvent::Registered { account, expires, .. } => {
                 log::info!("account {account}: registered for {} s", expires.as_secs());
                 self.account_is(account, AccountState::Registered, None, Some(expires), None);
             }
@@ -43,7 +43,7 @@ impl Switchboard {
                         .respond::<DialReply>(&dial.request, Err(ApiError::new(ErrorCode::DestinationRefused, error)));
                 }
             }
-            SipEvent::Incoming { call, from, to, display_name, source, account, offer } => {
+            SipEvent::Incoming { call, from, to, display_name, source, account, offer, .. } => {
                 let mut record = CallRecord::new(call.0, Direction::In, from, to);
                 record.account = account;
                 record.offer = offer;
