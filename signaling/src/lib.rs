@@ -25,6 +25,8 @@ mod call;
 mod dialog;
 mod error;
 mod event;
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod guard;
 mod message;
 pub mod net;

@@ -20,6 +20,8 @@ use sdp_types::{Connection, Media, Session};
 pub const MAX_DESCRIPTION: usize = 16 * 1024;
 /// The most m-lines that are answered (case 5); an offer with more is refused as a whole.
 pub const MAX_MEDIA_LINES: usize = 16;
+/// The most payload types of an m-line that are looked at; all that RTP has bits for are 128.
+const MAX_FORMATS: usize = 128;
 /// Packet time used when nothing, or nothing usable, is asked for.
 pub const DEFAULT_PTIME_MS: u8 = 20;
 /// The dynamic payload type we offer for digits; what RFC 4733 implementations use by custom.
@@ -336,6 +338,7 @@ fn plan(session: &Session, media: &Media, local: &LocalMedia) -> Result<MediaPla
     let formats: Vec<(u8, Format)> = media
         .fmt
         .split_whitespace()
+        .take(MAX_FORMATS)
         .filter_map(|f| f.parse().ok().filter(|pt| *pt <= LARGEST_PAYLOAD_TYPE))
         .map(|pt| (pt, format_of(media, pt)))
         .collect();
