@@ -21,7 +21,8 @@ pub enum SrtpPolicy {
     /// Never; an offer of nothing but SRTP is refused.
     #[default]
     Off,
-    /// Where the far end can: offered as RTP/AVP with a=crypto lines, which a far end that cannot reads over.
+    /// Where the far end can: offered as RTP/AVP with a=crypto lines, which a far end that cannot reads over. One that
+    /// takes nothing but RTP/SAVP refuses the offer with 488; it can be called again under [`SrtpPolicy::Required`].
     Optional,
     /// Always; only RTP/SAVP is offered, and what is not encrypted is refused.
     Required,
