@@ -31,6 +31,7 @@ pub mod net;
 mod registration;
 pub mod sdp;
 mod timer;
+pub mod toll;
 mod transaction;
 
 pub use account::{Account, DEFAULT_EXPIRES};
