@@ -32,6 +32,7 @@ mod registration;
 pub mod sdp;
 mod timer;
 pub mod toll;
+pub mod trace;
 mod transaction;
 
 pub use account::{Account, DEFAULT_EXPIRES};
