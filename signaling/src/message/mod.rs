@@ -15,7 +15,7 @@ mod uri;
 mod via;
 mod write;
 
-pub(crate) use headers::{Headers, split_list};
+pub(crate) use headers::{Headers, full_name, split_list};
 pub(crate) use name_addr::{NameAddr, unquote};
 pub(crate) use read::{BadMessage, Problem, body_text, read};
 pub(crate) use uri::{Uri, escape_user, literal, read_host_port};
