@@ -10,6 +10,7 @@
 //! | `incoming` | their requests: matched, checked, answered or handed on |
 //! | `caller`, `callee` | calls we make; calls we are given, and what is asked for within any call |
 //! | `accounts` | registration |
+//! | `door` | the guard at work: strangers, floods, bans |
 //! | `names` | looking up hosts |
 //! | `limits` | the bounds on everything that others can make us keep |
 
@@ -17,6 +18,7 @@ mod accounts;
 mod callee;
 mod caller;
 mod config;
+mod door;
 mod incoming;
 mod limits;
 mod names;
@@ -41,6 +43,7 @@ use crate::{
     call::{Call, ClientKey, Server, ServerKey},
     error::SignalingError,
     event::{CallId, Dial, Event},
+    guard::Guard,
     message::{Message, read},
     timer::Timers,
     transaction::ClientState,
@@ -56,6 +59,8 @@ enum TimerKey {
     Account(usize),
     /// The look at our own address.
     Network,
+    /// Vouching for those that we deal with.
+    Vouch,
 }
 
 /// SIP without sockets, clocks or threads.
@@ -77,6 +82,9 @@ pub struct UserAgent {
     /// Call-ID and our tag, of every call.
     dialogs: HashMap<(String, String), CallId>,
     accounts: Vec<AccountState>,
+    guard: Guard,
+    /// Its timer runs.
+    vouching: bool,
     last_call: u32,
     started: bool,
     /// Shutting down: nothing new is begun.
@@ -100,7 +108,14 @@ impl UserAgent {
         let mut rng = StdRng::from_seed(seed);
         let mut secret = [0; 32];
         rng.fill_bytes(&mut secret);
+        let trunks = config.accounts.iter().flat_map(|account| account.peers.iter().copied());
+        config.guard.trusted.extend(trunks);
+        let mut guard_seed = Seed::default();
+        rng.fill_bytes(&mut guard_seed);
+        let guard = Guard::new(config.guard.clone(), guard_seed)?;
         let mut agent = UserAgent {
+            guard,
+            vouching: false,
             rng,
             secret,
             transmits: VecDeque::new(),
@@ -134,10 +149,13 @@ impl UserAgent {
     /// Takes a message in: a datagram, or one whole message out of a stream, from a peer whose `connection` is set.
     pub fn handle_message(&mut self, now: Instant, from: &Peer, bytes: &[u8]) {
         self.counters.received += 1;
+        if !self.admits(now, from) {
+            return;
+        }
         match read(bytes) {
             Ok((Message::Request(request), meta)) => self.on_request(now, from, request, meta),
             Ok((Message::Response(response), meta)) => self.on_response(now, response, meta),
-            Err(bad) => self.on_bad_message(from, bad),
+            Err(bad) => self.on_bad_message(now, from, bad),
         }
     }
 
@@ -163,6 +181,7 @@ impl UserAgent {
                 TimerKey::Call(id) => self.on_call_timer(now, id),
                 TimerKey::Account(index) => self.on_account_timer(now, index),
                 TimerKey::Network => self.on_network_timer(now),
+                TimerKey::Vouch => self.on_vouch_timer(now),
             }
         }
     }
@@ -197,7 +216,12 @@ impl UserAgent {
         let fits = |t: &&Target| both || t.address.is_ipv4() == local.is_ipv4();
         let targets: Vec<_> = targets.iter().filter(fits).take(limits::TARGETS).copied().collect();
         let found = !targets.is_empty();
-        for outgoing in self.names.resolved(now, id, targets, life) {
+        for outgoing in self.names.resolved(now, id, targets.clone(), life) {
+            if let Some(account) = outgoing.account.and_then(|a| self.accounts.get_mut(a))
+                && account.hops.contains(&outgoing.hop)
+            {
+                targets.iter().for_each(|target| account.note_address(target.address.ip()));
+            }
             if found {
                 self.send(now, outgoing);
             } else {
@@ -284,6 +308,10 @@ impl UserAgent {
     /// Ends all calls, removes all bindings and takes nothing new. Go on until [`UserAgent::is_idle`].
     pub fn shutdown(&mut self, now: Instant) {
         self.closed = true;
+        // what is left takes less time than those that we deal with are known for
+        for timer in [TimerKey::Vouch, TimerKey::Network] {
+            self.timers.set(timer, None);
+        }
         let live: Vec<_> = self.calls.values().filter(|c| c.is_live()).map(|c| c.id).collect();
         for id in live {
             // it is live, so hanging up cannot fail
@@ -317,6 +345,7 @@ impl UserAgent {
         for index in 0..self.accounts.len() {
             self.start_account(now, index);
         }
+        self.on_vouch_timer(now);
     }
 
     fn new_call_id(&mut self) -> CallId {

@@ -99,6 +99,8 @@ pub(crate) struct Call {
     pub(crate) early_answer: Option<String>,
     pub(crate) ok: Option<PendingOk>,
     pub(crate) reoffer: Option<Reoffer>,
+    /// Where the far end, and the proxies on the way to it, are known to be.
+    pub(crate) addresses: Vec<std::net::IpAddr>,
     /// When ringing, or cancelling, has taken too long.
     pub(crate) limit: Option<Instant>,
 }

@@ -2,7 +2,7 @@
 
 use std::{fmt, net::SocketAddr, time::Duration};
 
-use crate::transport::Transport;
+use crate::{guard::Ban, transport::Transport};
 
 /// Names a call for as long as the process runs; numbers are never used twice. Shown as `c17`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -68,6 +68,11 @@ pub enum Event {
         account: String,
         /// One sentence.
         reason: String,
+    },
+    /// An address has offended once too often, and is not heard for a while.
+    Banned {
+        /// Who, for how long, and why.
+        ban: Ban,
     },
     /// Somebody calls. 100 has been sent; answer with `ring`, `answer` or `reject`.
     Incoming {

@@ -33,6 +33,8 @@ pub mod net;
 mod registration;
 pub mod sdp;
 mod timer;
+pub mod toll;
+pub mod trace;
 mod transaction;
 mod transport;
 

@@ -157,6 +157,7 @@ impl Stormed {
     fn new(random: &mut Rng) -> Self {
         let mut config = UserAgentConfig::new(US);
         config.max_calls = MAX_CALLS;
+        config.guard.trusted = vec!["192.0.2.0/24".parse().expect("a network")];
         config.accounts = vec![Account::new("default", THEM.to_string(), "us", Password::new("secret"))];
         let mut seed = [0; 32];
         random.fill(&mut seed);

@@ -75,17 +75,19 @@ impl UserAgent {
             early_answer: None,
             ok: None,
             reoffer: None,
+            addresses: Vec::new(),
             limit: Some(now + self.config.ring_limit),
             state: State::Incoming(Box::new(IncomingInvite { key, request, meta, has_offer: offer.is_some() })),
         };
         self.calls.insert(id, call);
+        self.know(now, id, from.address.ip());
         self.refresh_call(id);
     }
 
     /// The account that a call from there is for: one of its hosts sent it, or its user is called.
     fn account_of(&self, from: &Peer, request: &Request) -> Option<usize> {
         let user = request.uri.user.as_deref().unwrap_or("");
-        let from_host = |i: &usize| self.accounts[*i].addresses.contains(&from.address.ip());
+        let from_host = |i: &usize| self.accounts[*i].is_from(from.address.ip());
         let candidates = || (0..self.accounts.len()).filter(from_host);
         candidates().find(|i| self.accounts[*i].config.user == user).or_else(|| candidates().next())
     }

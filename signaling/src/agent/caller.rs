@@ -79,6 +79,7 @@ impl UserAgent {
             early_answer: None,
             ok: None,
             reoffer: None,
+            addresses: Vec::new(),
             limit: Some(now + self.config.ring_limit),
         };
         self.calls.insert(id, call);

@@ -11,6 +11,7 @@ use std::{
 use super::UserAgent;
 use crate::{
     account::Account,
+    guard::GuardConfig,
     transport::{Peer, Transport},
 };
 
@@ -97,6 +98,8 @@ pub struct UserAgentConfig {
     pub max_calls: usize,
     /// How long a call may ring, either way, before it is given up.
     pub ring_limit: Duration,
+    /// Who may talk to us, and how much.
+    pub guard: GuardConfig,
 }
 
 impl UserAgentConfig {
@@ -113,6 +116,7 @@ impl UserAgentConfig {
             software: concat!("mr_sip/", env!("CARGO_PKG_VERSION")).into(),
             max_calls: 1000,
             ring_limit: Duration::from_secs(180),
+            guard: GuardConfig::default(),
         }
     }
 }
@@ -133,4 +137,8 @@ pub struct Counters {
     pub stray_responses: u64,
     /// Requests from outside that were refused without a call.
     pub refused: u64,
+    /// Messages that were thrown away unread: of who is banned, and of floods.
+    pub dropped: u64,
+    /// Requests of strangers that got no answer.
+    pub ignored: u64,
 }

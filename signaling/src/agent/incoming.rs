@@ -11,17 +11,23 @@ use super::{TimerKey, UserAgent, limits, outgoing::ALLOW};
 use crate::{
     call::{Server, ServerKey, State},
     event::CallId,
+    guard::Offence,
     message::{BadMessage, Meta, Method, Problem, Request, Response, Via, is_type},
     transaction::{OnTimeout, ServerState, ServerTransaction},
     transport::Peer,
 };
 
 impl UserAgent {
-    pub(super) fn on_bad_message(&mut self, from: &Peer, bad: BadMessage) {
+    pub(super) fn on_bad_message(&mut self, now: Instant, from: &Peer, bad: BadMessage) {
         if bad.problem == Problem::KeepAlive {
             return;
         }
         self.counters.malformed += 1;
+        let ip = from.address.ip();
+        self.offend(now, ip, if bad.problem == Problem::NotSip { Offence::NotSip } else { Offence::Malformed });
+        if !self.guard.answers(now, ip) {
+            return;
+        }
         let (status, why) = match bad.problem {
             Problem::Bad(why) => (400, Some(why)),
             Problem::Version => (505, None),
@@ -52,6 +58,9 @@ impl UserAgent {
                 let (to, bytes) = (server.to.clone(), server.response.clone());
                 self.transmit_again(to, bytes);
             }
+            return;
+        }
+        if meta.to_tag().is_empty() && !self.receives(now, from, &request, &to) {
             return;
         }
         if let Some(response) = self.objection(&request, &meta) {
@@ -130,7 +139,12 @@ impl UserAgent {
 
     /// The request belongs to a dialog, or pretends to: without both tags right it is refused (case 13).
     fn on_dialog_request(&mut self, now: Instant, from: &Peer, request: Request, meta: Meta, key: ServerKey, to: Peer) {
-        let Some(id) = self.find_dialog(&meta) else {
+        let Some(id) = self.find_dialog(&meta).filter(|_| self.is_acquainted(now, from)) else {
+            self.offend(now, from.address.ip(), Offence::UnknownDialog);
+            if !self.guard.answers(now, from.address.ip()) {
+                self.counters.ignored += 1;
+                return;
+            }
             self.counters.refused += 1;
             let response = request.response(481);
             return self.reply(&request, response, to);
@@ -171,6 +185,9 @@ impl UserAgent {
         // a CANCEL takes the way of its INVITE; one from elsewhere is forged (case 13)
         let found = self.servers.get(&key).filter(|s| s.source.address.ip() == from.address.ip()).map(|s| s.call);
         let Some(id) = found else {
+            if !self.receives(now, from, &request, &to) {
+                return;
+            }
             self.counters.refused += 1;
             let response = request.response(481);
             return self.reply(&request, response, to);

@@ -17,6 +17,13 @@ pub(super) const DOWN: Duration = Duration::from_secs(60);
 pub(super) const FAILOVER: Duration = Duration::from_secs(4);
 /// A request that is larger goes by TCP (RFC 3261 section 18.1.1), for UDP would cut it into fragments, and those get lost.
 pub(super) const LARGEST_UDP_REQUEST: usize = 1300;
+/// How long somebody that we deal with is known after the last we saw of it; more than 64 * T1, within which messages are
+/// sent again.
+pub(super) const KNOWN: Duration = Duration::from_secs(90);
+/// How often those that we deal with are vouched for again.
+pub(super) const VOUCH: Duration = Duration::from_secs(30);
+/// Addresses that the far end of one call is known by: proxies on the way, and itself.
+pub(super) const CALL_ADDRESSES: usize = 4;
 /// Servers of one name that are tried.
 pub(super) const TARGETS: usize = 16;
 /// Requests that wait for names at once.

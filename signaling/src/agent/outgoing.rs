@@ -175,7 +175,7 @@ impl UserAgent {
             return;
         }
         let Some(mut to) = ways.pop_front() else { return self.send_by_backup(now, outgoing) };
-        self.note_host(&outgoing, &to);
+        self.note_host(now, &outgoing, &to);
         let branch = format!("{MAGIC_COOKIE}{}", self.random_token());
         let (mut request, mut bytes) = self.written(&outgoing, &to, &branch);
         if to.transport == Transport::Udp && bytes.len() > limits::LARGEST_UDP_REQUEST && !outgoing.large_by_udp {
@@ -237,15 +237,27 @@ impl UserAgent {
         self.send(now, outgoing);
     }
 
-    /// A host of an account may be given its credentials (case 10).
-    fn note_host(&mut self, outgoing: &Outgoing, to: &Peer) {
+    /// Whoever is sent a request is no stranger: an answer is expected from there, and within a call more than that.
+    fn note_host(&mut self, now: Instant, outgoing: &Outgoing, to: &Peer) {
         let ip = to.address.ip();
         if let Some(account) = outgoing.account.and_then(|a| self.accounts.get_mut(a))
             && account.hops.contains(&outgoing.hop)
-            && !account.addresses.contains(&ip)
         {
-            account.addresses.truncate(limits::ACCOUNT_ADDRESSES - 1);
-            account.addresses.insert(0, ip);
+            account.note_address(ip);
+        }
+        let call = match &outgoing.owner {
+            Owner::Invite(id) => Some(*id),
+            Owner::Ack { invite, .. } => match self.clients.get(invite).map(|c| &c.owner) {
+                Some(Owner::Invite(id)) => Some(*id),
+                _ => None,
+            },
+            _ => None,
+        };
+        match call {
+            Some(id) => self.know(now, id, ip),
+            None => {
+                self.guard.vouch(now, ip, now + limits::KNOWN);
+            }
         }
     }
 

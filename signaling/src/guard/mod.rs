@@ -71,8 +71,8 @@ struct Limits {
 pub struct Guard {
     config: GuardConfig,
     limits: Limits,
-    /// Where its clock begins.
-    epoch: Instant,
+    /// Where its clock begins: the first time that it was told of.
+    epoch: Option<Instant>,
     trusted: Trusted,
     peers: HashMap<IpAddr, Peer>,
     swept: Option<Instant>,
@@ -95,11 +95,11 @@ pub struct Seat {
 }
 
 impl Guard {
-    /// A guard whose clock begins now. `seed`: of it, who falls together with whom in the table is made.
+    /// A guard that has seen nobody. `seed`: of it, who falls together with whom in the table is made.
     ///
     /// # Errors
     /// [`SignalingError::BadConfig`]: a rate is none, or a ban takes no offence or no time.
-    pub fn new(config: GuardConfig, now: Instant, seed: Seed) -> Result<Guard, SignalingError> {
+    pub fn new(config: GuardConfig, seed: Seed) -> Result<Guard, SignalingError> {
         let bad = |field: &str, why| Err(SignalingError::BadConfig { field: field.to_owned(), why });
         if config.ban.offences == 0 {
             return bad("guard.ban.offences", "must be at least 1");
@@ -116,7 +116,7 @@ impl Guard {
         let secret = seed.iter().fold(0_u128, |secret, byte| secret.rotate_left(8) ^ u128::from(*byte));
         Ok(Guard {
             limits,
-            epoch: now,
+            epoch: None,
             trusted: Trusted::new(&config.trusted),
             peers: HashMap::with_capacity(config.peers.min(65_536)),
             swept: None,
@@ -133,6 +133,7 @@ impl Guard {
     /// Decides about a datagram, before it is read. To be called once for each.
     pub fn admit(&mut self, now: Instant, ip: IpAddr) -> Verdict {
         let ip = ip.to_canonical();
+        self.epoch.get_or_insert(now);
         if self.trusted.contains(ip) {
             self.counters.trusted += 1;
             return Verdict::Pass;
@@ -250,6 +251,7 @@ impl Guard {
     /// Somebody has done what friends do not. `Some`: that was one too many, here is the ban, for one line in the log.
     pub fn offend(&mut self, now: Instant, ip: IpAddr, offence: Offence) -> Option<Ban> {
         self.counters.offences += 1;
+        self.epoch.get_or_insert(now);
         if self.standing(now, ip) != Standing::Stranger {
             return None;
         }
@@ -360,7 +362,8 @@ impl Guard {
 
     /// Nanoseconds on the guard's clock. It begins at 1, so that nothing is before it, and lasts for centuries.
     fn time(&self, now: Instant) -> u64 {
-        nanos(now.saturating_duration_since(self.epoch)).saturating_add(1)
+        let since = self.epoch.map_or(Duration::ZERO, |epoch| now.saturating_duration_since(epoch));
+        nanos(since).saturating_add(1)
     }
 }
 
