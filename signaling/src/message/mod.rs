@@ -8,6 +8,7 @@
 //! To, Call-ID and CSeq that can be used without looking again ([`Meta`]); and nothing that is written can contain a line
 //! break that was not put there by [`write`] (case 45).
 
+#[allow(dead_code, reason = "for the stream transports")]
 mod frame;
 mod headers;
 mod limits;
