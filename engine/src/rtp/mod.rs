@@ -5,6 +5,7 @@ pub mod packet;
 pub mod reception;
 pub mod rtcp;
 pub mod source;
+pub mod srtp;
 
 /// A 16-bit sequence number extended to 64 bits by the number nearest to `near` (RFC 3550 appendix A.1's cycles without
 /// their special cases).
