@@ -62,13 +62,14 @@ mod voice;
 
 pub use call::MediaParams;
 pub use codec::Codec;
-pub use dtmf::DigitTiming;
+pub use dtmf::{DigitTiming, TelephoneEvent};
 pub use engine::{CallHandle, CallSetup, CallSummary, Engine, EngineConfig};
 pub use error::EngineError;
 pub use event::{CallId, MediaEvent};
 pub use jack::{JackConfig, JackEvent, JackState};
 pub use ports::ReservedPort;
 pub use realtime::{Grant, Report};
+pub use rtp::srtp::{MasterKey, SrtpParams, SrtpSuite};
 pub use stats::{CallStats, EngineStats};
 pub use tap::EarTap;
 pub use voice::{FADE_SAMPLES, Generation, Position, VOICE_SAMPLES, Voice, VoiceReader, WriteResult, voice};
@@ -79,8 +80,5 @@ pub const TICK: Duration = Duration::from_millis(5);
 /// Samples a call moves on every tick of the media thread: 5 ms at 8 kHz.
 pub const TICK_SAMPLES: usize = 40;
 
-/// Samples of the packets that are sent: 20 ms, what every telephone expects.
+/// Samples of a packet of 20 ms, what every telephone expects and what is sent unless another length was agreed on.
 pub const PACKET_SAMPLES: usize = 160;
-
-/// Ticks from one sent packet of a call to its next.
-pub(crate) const TICKS_PER_PACKET: u64 = (PACKET_SAMPLES / TICK_SAMPLES) as u64;

@@ -11,7 +11,7 @@ use fastrand::Rng;
 use mr_sip_engine::call::{MediaCall, MediaCallConfig, MediaParams};
 use mr_sip_engine::clock::Time;
 use mr_sip_engine::codec::{Codec, PCMU_PAYLOAD_TYPE};
-use mr_sip_engine::{CallId, PACKET_SAMPLES, TICK};
+use mr_sip_engine::{CallId, PACKET_SAMPLES, TICK, TelephoneEvent};
 
 const TELEPHONE_EVENT: u8 = 101;
 /// Packets that the far end sends in a round, one every 20 ms.
@@ -84,12 +84,8 @@ fn fuzz_a_call_lives_through_mangled_packets() {
         let (mut call, mut controls) = MediaCall::new(MediaCallConfig {
             id: CallId(1),
             params: MediaParams {
-                remote: far_end,
-                codec: Codec::Pcmu,
-                payload_type: PCMU_PAYLOAD_TYPE,
-                telephone_event: Some(TELEPHONE_EVENT),
-                send: true,
-                receive: true,
+                telephone_event: Some(TelephoneEvent { payload_type: TELEPHONE_EVENT, clock_rate_hz: 8_000 }),
+                ..MediaParams::new(far_end, Codec::Pcmu, PCMU_PAYLOAD_TYPE)
             },
             media_lost_after: Duration::from_secs(30),
             start: Time::ZERO,
@@ -108,9 +104,9 @@ fn fuzz_a_call_lives_through_mangled_packets() {
                 }
                 let source = if random.u8(0..10) == 0 { stranger } else { far_end };
                 if random.u8(0..10) == 0 {
-                    call.on_rtcp(now, source, &bytes);
+                    call.on_rtcp(now, source, &mut bytes);
                 } else {
-                    call.on_packet(now, source, &bytes);
+                    call.on_packet(now, source, &mut bytes);
                 }
             }
             for _ in 0..4 {

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use mr_sip_engine::realtime::{self, GuardedAllocator};
 use mr_sip_engine::{
     CallHandle, CallId, CallSetup, Codec, DigitTiming, EarTap, Engine, EngineConfig, MediaEvent, MediaParams,
+    TelephoneEvent,
 };
 
 #[global_allocator]
@@ -90,12 +91,12 @@ fn a_hundred_busy_calls_allocate_and_free_nothing_on_the_media_thread() {
         let (port, socket) = (engine.reserve_port().unwrap(), local_socket());
         let to = port.local_addr();
         let media = MediaParams {
-            remote: socket.local_addr().unwrap(),
-            codec: if number.is_multiple_of(2) { Codec::Pcmu } else { Codec::Pcma },
-            payload_type: if number.is_multiple_of(2) { 0 } else { 8 },
-            telephone_event: Some(101),
-            send: true,
-            receive: true,
+            telephone_event: Some(TelephoneEvent { payload_type: 101, clock_rate_hz: 8_000 }),
+            ..if number.is_multiple_of(2) {
+                MediaParams::new(socket.local_addr().unwrap(), Codec::Pcmu, 0)
+            } else {
+                MediaParams::new(socket.local_addr().unwrap(), Codec::Pcma, 8)
+            }
         };
         let record_to = number.is_multiple_of(10).then(|| folder.path().join(format!("{number}.wav")));
         let setup = CallSetup { id: CallId(number), label: format!("c{number}"), port, media, record_to };
@@ -127,7 +128,7 @@ fn a_hundred_busy_calls_allocate_and_free_nothing_on_the_media_thread() {
                 }
                 38..40 => subscribers.extend(handle.subscribe()),
                 40..42 => {
-                    let held = MediaParams { send: random.bool(), receive: random.bool(), ..handle.params() };
+                    let held = MediaParams { send: random.bool(), receive: random.bool(), ..handle.params().clone() };
                     let _ = handle.update(held);
                 }
                 _ => {}

@@ -73,18 +73,11 @@ fn telephone_keys_cross_the_wire_once_each() {
 #[test]
 fn a_dropped_call_gives_its_ports_and_its_place_back() {
     let mut a = start(23_200..=23_203, None);
-    let params = MediaParams {
-        remote: SocketAddr::from((Ipv4Addr::LOCALHOST, 9)),
-        codec: Codec::Pcmu,
-        payload_type: 0,
-        telephone_event: None,
-        send: true,
-        receive: true,
-    };
+    let params = MediaParams::new(SocketAddr::from((Ipv4Addr::LOCALHOST, 9)), Codec::Pcmu, 0);
     for round in 0..3 {
         // ports rest for 2 s after a call (case 38), so each pair comes back in its turn
         let port = wait_for("a free port", || a.reserve_port().ok());
-        let setup = CallSetup { id: CallId(round), label: "c".into(), port, media: params, record_to: None };
+        let setup = CallSetup { id: CallId(round), label: "c".into(), port, media: params.clone(), record_to: None };
         let handle = a.add_call(setup).unwrap();
         wait_for("packets", || (handle.stats().sent > 2).then_some(()));
         drop(handle);

@@ -52,29 +52,71 @@ impl Codec {
         }
     }
 
+    /// Whether a packet of so many milliseconds can be sent.
+    #[must_use]
+    pub(crate) const fn can_send_ms(self, ms: u16) -> bool {
+        ms.is_multiple_of(10)
+    }
+
     /// Decodes as many bytes as both slices hold; returns the number of samples written.
     pub fn decode(self, bytes: &[u8], samples: &mut [f32]) -> usize {
-        let decode_one = match self {
-            Self::Pcmu => decode_ulaw,
-            Self::Pcma => decode_alaw,
-        };
-        for (sample, &byte) in samples.iter_mut().zip(bytes) {
-            *sample = f32::from(decode_one(byte)) / FULL_SCALE;
+        // a loop for each law, so that its function is known where it is called
+        match self {
+            Self::Pcmu => decode_each(bytes, samples, decode_ulaw),
+            Self::Pcma => decode_each(bytes, samples, decode_alaw),
         }
-        bytes.len().min(samples.len())
     }
 
     /// Encodes as many samples as both slices hold, clamped to [-1, 1]; returns the number of bytes written.
     /// What is not a number becomes silence.
     pub fn encode(self, samples: &[f32], bytes: &mut [u8]) -> usize {
-        let encode_one = match self {
-            Self::Pcmu => encode_ulaw,
-            Self::Pcma => encode_alaw,
-        };
-        for (byte, &sample) in bytes.iter_mut().zip(samples) {
-            *byte = encode_one(to_i16(sample));
+        match self {
+            Self::Pcmu => encode_each(samples, bytes, encode_ulaw),
+            Self::Pcma => encode_each(samples, bytes, encode_alaw),
         }
-        samples.len().min(bytes.len())
+    }
+}
+
+fn decode_each(bytes: &[u8], samples: &mut [f32], decode_one: impl Fn(u8) -> i16) -> usize {
+    for (sample, &byte) in samples.iter_mut().zip(bytes) {
+        *sample = f32::from(decode_one(byte)) / FULL_SCALE;
+    }
+    bytes.len().min(samples.len())
+}
+
+fn encode_each(samples: &[f32], bytes: &mut [u8], encode_one: impl Fn(i16) -> u8) -> usize {
+    for (byte, &sample) in bytes.iter_mut().zip(samples) {
+        *byte = encode_one(to_i16(sample));
+    }
+    samples.len().min(bytes.len())
+}
+
+/// Writes the samples of a call as its codec does. Made off the real-time threads.
+#[derive(Debug)]
+pub struct Encoder(Codec);
+
+impl Encoder {
+    /// An encoder at the beginning of a stream.
+    #[must_use]
+    pub fn new(codec: Codec) -> Self {
+        Self(codec)
+    }
+
+    /// Encodes a packet of samples at 8 kHz; returns the number of bytes written.
+    pub fn encode(&mut self, samples: &[f32], bytes: &mut [u8]) -> usize {
+        self.0.encode(samples, bytes)
+    }
+}
+
+/// Reads what a far end sends. Made off the real-time threads.
+#[derive(Debug)]
+pub struct Decoder;
+
+impl Decoder {
+    /// A decoder at the beginning of a stream.
+    #[must_use]
+    pub fn new(_codec: Codec) -> Self {
+        Self
     }
 }
 

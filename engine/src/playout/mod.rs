@@ -20,15 +20,15 @@ mod stretch;
 
 use crate::TICK_SAMPLES;
 use crate::clock::Time;
-use crate::codec::Codec;
+use crate::codec::{Codec, Decoder};
 use crate::rtp::{extend_sequence, extend_timestamp};
 use crate::stats::Counters;
 use conceal::{Concealer, HISTORY};
 use delay::DelayEstimator;
 use slots::{SLOTS, Slots, Waiting, samples};
 
-/// Longest audio payload: 80 ms of G.711. Sixty are the longest in use.
-pub const MAX_PAYLOAD: usize = 640;
+/// Longest audio payload: 120 ms of G.711. Sixty are the longest in use.
+pub const MAX_PAYLOAD: usize = 960;
 
 /// A packet this much faster than any before it (300 ms), or this much slower (1.5 s), is not jitter: the sender's
 /// timestamps have jumped.
@@ -120,6 +120,7 @@ enum State {
 #[derive(Debug)]
 pub struct Playout {
     slots: Slots,
+    decoder: Decoder,
     delay: DelayEstimator,
     concealer: Concealer,
     stream: Option<Stream>,
@@ -135,10 +136,13 @@ pub struct Playout {
     noise_floor: f32,
 }
 
-impl Default for Playout {
-    fn default() -> Self {
+impl Playout {
+    /// A playout before its first packet.
+    #[must_use]
+    pub fn new(decoder: Decoder) -> Self {
         Self {
             slots: Slots::new(),
+            decoder,
             delay: DelayEstimator::new(),
             concealer: Concealer::new(),
             stream: None,
@@ -161,6 +165,11 @@ const MAX_NOISE_FLOOR: f32 = 0.003_16;
 const NOISE_RISE: f32 = 1.01;
 
 impl Playout {
+    /// Another codec is agreed: what still waits of the one before it is not understood any more.
+    pub fn swap_decoder(&mut self, decoder: &mut Decoder) {
+        std::mem::swap(&mut self.decoder, decoder);
+    }
+
     /// Takes an audio packet.
     pub fn insert(&mut self, arrival: Time, packet: &AudioPacket<'_>) -> Inserted {
         if packet.payload.is_empty() || packet.payload.len() > MAX_PAYLOAD {

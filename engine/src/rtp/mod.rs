@@ -1,6 +1,7 @@
 //! RTP and RTCP (RFC 3550) as far as a telephone call needs them: reading and writing packets, sequence arithmetic,
-//! reception figures, and the choice of whom to believe and whom to answer.
+//! reception figures, encryption, and the choice of whom to believe and whom to answer.
 
+pub mod demux;
 pub mod packet;
 pub mod reception;
 pub mod rtcp;

@@ -4,7 +4,9 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::ops::RangeInclusive;
 use std::time::{Duration, Instant};
 
-use mr_sip_engine::{CallHandle, CallId, CallSetup, Codec, Engine, EngineConfig, JackConfig, MediaParams};
+use mr_sip_engine::{
+    CallHandle, CallId, CallSetup, Codec, Engine, EngineConfig, JackConfig, MediaParams, TelephoneEvent,
+};
 
 /// An engine on loopback.
 pub(crate) fn start(ports: RangeInclusive<u16>, jack: Option<JackConfig>) -> Engine {
@@ -28,12 +30,12 @@ pub(crate) fn connect(
 ) -> (CallHandle, CallHandle) {
     let (port_a, port_b) = (a.reserve_port().unwrap(), b.reserve_port().unwrap());
     let params = |port: u16| MediaParams {
-        remote: SocketAddr::from((Ipv4Addr::LOCALHOST, port)),
-        codec,
-        payload_type: if codec == Codec::Pcmu { 0 } else { 8 },
-        telephone_event: Some(101),
-        send: true,
-        receive: true,
+        telephone_event: Some(TelephoneEvent { payload_type: 101, clock_rate_hz: codec.clock_rate_hz() }),
+        ..MediaParams::new(
+            SocketAddr::from((Ipv4Addr::LOCALHOST, port)),
+            codec,
+            if codec == Codec::Pcmu { 0 } else { 8 },
+        )
     };
     let (to_a, to_b) = (params(port_a.port()), params(port_b.port()));
     let setup =

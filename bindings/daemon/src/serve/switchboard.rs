@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use asr::{Ears, StreamId};
 use control::types::{Account, AccountState, CallId, CallState, Event, JackState};
 use control::{ClientId, RequestId, Server};
-use engine::{CallSetup, Codec, Engine, MediaParams, ReservedPort};
+use engine::{CallSetup, Codec, Engine, MediaParams, ReservedPort, TelephoneEvent};
 use signaling::net::{Command, Endpoint, local_ip_towards};
 use signaling::sdp::{AudioCodec, Direction, LocalMedia, MediaPlan};
 
@@ -291,16 +291,17 @@ impl Switchboard {
 }
 
 fn media_params(plan: &MediaPlan) -> MediaParams {
+    let codec = match plan.codec {
+        AudioCodec::Pcma => Codec::Pcma,
+        // the only other one that we offer
+        _ => Codec::Pcmu,
+    };
     MediaParams {
-        remote: plan.remote,
-        codec: match plan.codec {
-            AudioCodec::Pcma => Codec::Pcma,
-            // the only other one that we offer
-            _ => Codec::Pcmu,
-        },
-        payload_type: plan.payload_type,
-        telephone_event: plan.telephone_event,
+        telephone_event: plan
+            .telephone_event
+            .map(|payload_type| TelephoneEvent { payload_type, clock_rate_hz: codec.clock_rate_hz() }),
         send: plan.send,
         receive: plan.receive,
+        ..MediaParams::new(plan.remote, codec, plan.payload_type)
     }
 }

@@ -71,6 +71,7 @@ impl Sources {
     }
 
     /// The rollover counter of a source, if it is known.
+    #[cfg(test)]
     pub(super) fn rollovers(&self, ssrc: u32) -> Option<i64> {
         self.find(ssrc).map(|source| source.highest >> 16)
     }
