@@ -124,6 +124,8 @@ call_figures! {
     duplicates,
     /// Samples invented for missing packets.
     concealed_samples,
+    /// Samples of missing packets that came with the packets after them (Opus).
+    recovered_samples,
     /// Stretches of samples invented.
     concealments,
     /// Samples taken out to shorten the delay.

@@ -118,6 +118,8 @@ mod tests {
         };
         for (asked, sent) in [(0, 20), (3, 10), (10, 10), (20, 20), (25, 20), (30, 30), (50, 40), (60, 60), (900, 60)] {
             assert_eq!(params(Codec::Pcmu, asked).sent_ptime_ms(), sent, "{asked} ms");
+            let opus = if sent == 30 { 20 } else { sent };
+            assert_eq!(params(Codec::Opus, asked).sent_ptime_ms(), opus, "{asked} ms");
         }
     }
 }

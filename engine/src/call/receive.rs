@@ -57,6 +57,7 @@ impl MediaCall {
         if let Some(about_us) = report.about_us {
             let loss = f32::from(about_us.fraction_lost) / 256.0;
             self.counters.far_loss.set(loss);
+            self.encoder.expect_loss(loss);
             let clock_rate_khz = self.params.codec.clock_rate_hz() as f32 / 1_000.0;
             self.counters.far_jitter_ms.set(about_us.jitter as f32 / clock_rate_khz);
             let now = rtcp::middle(rtcp::ntp_time(read_clock(libc::CLOCK_REALTIME)));
