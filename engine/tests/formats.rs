@@ -1,11 +1,11 @@
-//! What the two ends may agree on: packet lengths, and the clock of telephone events. Two ends on a virtual clock.
+//! What the two ends may agree on: codecs, packet lengths, the clock of telephone events. Two ends on a virtual clock.
 
 #[path = "support/pair.rs"]
 mod pair;
 
 use std::time::Duration;
 
-use mr_sip_engine::{Codec, MediaEvent, MediaParams, TelephoneEvent};
+use mr_sip_engine::{Codec, MasterKey, MediaEvent, MediaParams, SrtpParams, SrtpSuite, TelephoneEvent};
 use pair::{Link, Pair, header, keys, voice};
 
 fn with_ptime(ptime_ms: u16) -> impl Fn(usize, MediaParams) -> MediaParams {
@@ -104,4 +104,164 @@ fn keys_cross_at_either_clock_in_packets_of_any_length() {
             assert!((30..=120).contains(&duration.as_millis()), "{ptime_ms} ms, {clock_rate_hz} Hz: {duration:?}");
         }
     }
+}
+
+const RATE: usize = 8_000;
+
+/// Harmonics of a gliding pitch under syllables, with nothing below the telephone band.
+fn speech(n: usize) -> f32 {
+    let t = n as f32 / RATE as f32;
+    let phase = std::f32::consts::TAU * (220.0 * t - 6.0 * (t * 2.1).cos());
+    let envelope = (t * 22.0).sin().max(0.0);
+    0.25 * envelope * (2..12).map(|h| (phase * h as f32).sin() / h as f32).sum::<f32>()
+}
+
+/// How like the two are at the best delay in a window of 60 ms, piece by piece: the middle piece of all.
+fn likeness(said: &[f32], heard: &[f32]) -> f32 {
+    const PIECE: usize = 1_600;
+    let mut all: Vec<f32> = (0..said.len() / PIECE)
+        .map(|n| {
+            let piece = &said[n * PIECE..(n + 1) * PIECE];
+            let energy: f32 = piece.iter().map(|s| s * s).sum();
+            (0..3_000)
+                .filter_map(|delay| heard.get(n * PIECE + delay..(n + 1) * PIECE + delay))
+                .map(|other| {
+                    let dot: f32 = piece.iter().zip(other).map(|(a, b)| a * b).sum();
+                    dot / (energy * other.iter().map(|s| s * s).sum::<f32>()).sqrt().max(1e-9)
+                })
+                .fold(0.0, f32::max)
+        })
+        .collect();
+    all.sort_by(f32::total_cmp);
+    all[all.len() / 2]
+}
+
+fn agreed(codec: Codec, suite: Option<SrtpSuite>) -> impl Fn(usize, MediaParams) -> MediaParams {
+    move |end, params| {
+        let payload_type = match codec {
+            Codec::Pcma => 8,
+            Codec::G722 => 9,
+            Codec::Opus => 111,
+            _ => 0,
+        };
+        let key = |n: usize| MasterKey::new([n as u8 + 1; 30]);
+        MediaParams {
+            rtcp_mux: suite.is_some(),
+            srtp: suite.map(|suite| SrtpParams { suite, local: key(end), remote: key(1 - end) }),
+            telephone_event: Some(TelephoneEvent { payload_type: 101, clock_rate_hz: codec.clock_rate_hz() }),
+            ..MediaParams::new(params.remote, codec, payload_type)
+        }
+    }
+}
+
+const CODECS: [Codec; 4] = [Codec::Pcmu, Codec::Pcma, Codec::G722, Codec::Opus];
+
+#[test]
+fn every_codec_carries_speech_and_keys_plain_and_encrypted_with_and_without_loss() {
+    for codec in CODECS {
+        for suite in [None, Some(SrtpSuite::AesCm128HmacSha1_80), Some(SrtpSuite::AesCm128HmacSha1_32)] {
+            for loss_percent in [0, 10] {
+                let link = Link { delay_ms: 30, jitter_ms: 10, loss_percent, ..Link::default() };
+                let mut pair = Pair::with(link, 7, agreed(codec, suite));
+                pair.run(3_000);
+                let from = pair.ends[1].heard.len();
+                let said: Vec<f32> = (0..4 * RATE).map(speech).collect();
+                pair.say(0, &said);
+                pair.run(4_500);
+                let like = likeness(&said, &pair.ends[1].heard[from..]);
+                let expected = match (codec, loss_percent) {
+                    (Codec::Opus, 0) => 0.9,
+                    (_, 0) => 0.98,
+                    (Codec::Opus, _) => 0.85,
+                    _ => 0.9,
+                };
+                assert!(like > expected, "{codec:?} {suite:?} {loss_percent} %: {like}");
+                pair.press(0, "12#");
+                pair.run(1_500);
+                assert_eq!(keys(&pair.ends[1].events), "12#", "{codec:?} {suite:?} {loss_percent} %");
+                let stats = pair.stats(1);
+                assert_eq!((stats.bad_packets, stats.srtp_unauthentic, stats.resyncs), (0, 0, 0));
+                assert!(pair.ends[1].heard.iter().all(|s| s.abs() <= 1.0));
+                if codec == Codec::Opus && loss_percent > 0 {
+                    assert!(stats.recovered_samples > 160, "{}", stats.recovered_samples);
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn opus_and_g722_are_sent_in_packets_of_every_length_that_they_have() {
+    for (codec, ptimes) in [(Codec::G722, &[10, 20, 30, 40, 60][..]), (Codec::Opus, &[10, 20, 40, 60])] {
+        for &ptime_ms in ptimes {
+            let link = Link { delay_ms: 30, jitter_ms: 10, loss_percent: 3, ..Link::default() };
+            let agree = agreed(codec, None);
+            let mut pair = Pair::with(link, 8, |end, params| MediaParams { ptime_ms, ..agree(end, params) });
+            pair.run(2_000);
+            let from = pair.ends[1].heard.len();
+            let said: Vec<f32> = (0..2 * RATE).map(speech).collect();
+            pair.say(0, &said);
+            pair.run(2_500);
+            let like = likeness(&said, &pair.ends[1].heard[from..]);
+            assert!(like > 0.9, "{codec:?} {ptime_ms} ms: {like}");
+            let step = u32::from(ptime_ms) * codec.clock_rate_hz() / 1_000;
+            for two in pair.ends[0].sent.windows(2) {
+                assert_eq!(two[1].0.since(two[0].0), Duration::from_millis(ptime_ms.into()));
+                assert_eq!(header(&two[1].1).3.wrapping_sub(header(&two[0].1).3), step);
+            }
+            let jitter = pair.stats(1).jitter_ms;
+            assert!((0.5..8.0).contains(&jitter), "{codec:?} {ptime_ms} ms: {jitter} ms, whatever the clock is");
+        }
+    }
+}
+
+#[test]
+fn case_29_comfort_noise_and_flips_to_g711_make_no_noise_beside_any_codec() {
+    for codec in [Codec::G722, Codec::Opus] {
+        let mut pair = Pair::with(Link { delay_ms: 20, ..Link::default() }, 9, agreed(codec, None));
+        pair.run(1_000);
+        let from = pair.ends[0].address;
+        let ssrc: [u8; 4] = pair.ends[0].sent[0].1[8..12].try_into().unwrap();
+        let clock = codec.clock_rate_hz() / 1_000;
+        let (_, _, sequence, timestamp) = header(&pair.ends[0].sent.last().unwrap().1);
+        // the far end now sends what this test makes
+        pair.link.loss_percent = 100;
+        for n in 1..=100_u16 {
+            let (kind, payload) = match n {
+                1..30 => (13, vec![60]),
+                30..60 => (0, vec![0xFF; 160]),
+                60..80 => (8, vec![0xD5; 160]),
+                // of the agreed codec, and broken
+                _ => (pair.ends[0].sent[0].1[1] & 0x7F, (0..90).map(|i| (i * 37 + n) as u8).collect()),
+            };
+            let mut packet = vec![0x80, kind];
+            packet.extend(sequence.wrapping_add(n).to_be_bytes());
+            packet.extend(timestamp.wrapping_add(u32::from(n) * 20 * clock).to_be_bytes());
+            packet.extend(ssrc);
+            packet.extend(payload);
+            pair.ends[1].media.on_packet(pair.now, from, &mut packet);
+            pair.run(20);
+        }
+        let until = pair.ends[1].heard.len() - 20 * 160;
+        assert!(pair.ends[1].heard[..until].iter().all(|s| s.abs() < 0.05), "{codec:?}");
+        assert!(pair.ends[1].heard.iter().all(|s| s.is_finite() && s.abs() <= 1.0));
+    }
+}
+
+#[test]
+fn a_re_invite_changes_the_codec_in_mid_call() {
+    let mut pair = Pair::with(Link { delay_ms: 30, ..Link::default() }, 10, agreed(Codec::Pcmu, None));
+    pair.run(1_000);
+    for codec in [Codec::Opus, Codec::G722, Codec::Opus, Codec::Pcma, Codec::G722, Codec::Pcmu] {
+        pair.update(agreed(codec, None));
+        pair.run(1_000);
+        let from = pair.ends[1].heard.len();
+        let said: Vec<f32> = (0..RATE).map(speech).collect();
+        pair.say(0, &said);
+        pair.run(1_500);
+        let like = likeness(&said, &pair.ends[1].heard[from..]);
+        assert!(like > 0.85, "{codec:?}: {like}");
+    }
+    let steepest = pair.ends[1].heard.windows(2).map(|w| (w[1] - w[0]).abs()).fold(0.0, f32::max);
+    assert!(steepest < 0.7, "no click: {steepest}");
 }
