@@ -204,7 +204,7 @@ impl Engine {
             start: Time::now(),
             start_instant: Instant::now(),
             seed: self.random.hash_one(self.calls_added),
-            phase: self.phase % 4,
+            phase: self.phase,
             jack,
             record: record_to.map(|path| self.recorder.record(id, path)),
         });

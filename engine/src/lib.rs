@@ -1,15 +1,15 @@
 //! Real-time media for telephone calls: RTP, playout, the agent's voice, JACK. No SIP, no text.
 //!
 //! ```text
-//! caller --RTP--> socket -> source latch -> playout (reorder, adapt, conceal, decode) -+-> ring -> JACK port cN:caller
-//!                                                                                      +-> ring -> ears (speech recognition)
-//!                                                                                      +-> ring -> recorder (left)
-//!                                                                                      +-> rings -> subscribers
+//! caller --RTP--> socket -> decrypt, latch -> playout (reorder, adapt, decode, conceal) -+-> ring -> JACK port cN:caller
+//!                                                                                        +-> ring -> ears (speech recognition)
+//!                                                                                        +-> ring -> recorder (left)
+//!                                                                                        +-> rings -> subscribers
 //!
 //! agent --> Voice -> voice ring (20 s) -> VoiceReader -+- direct -------------------------------------------+
 //!                                                      +-> JACK port cN:agent -(patchable)-> cN:to_phone ---+
-//! caller <--RTP-- socket <- encode (clamps) <---------------------------------------------------------------+
-//!                              +-> ring -> recorder (right)
+//! caller <--RTP-- socket <- encrypt <- encode (clamps) <-----------------------------------------------------+
+//!                                        +-> ring -> recorder (right)
 //! ```
 //!
 //! [`Engine`] is the whole of it: it owns the media threads, hands out RTP ports ([`ReservedPort`]), and makes a
@@ -17,7 +17,8 @@
 //! benches.
 //!
 //! # Invariants
-//! - Samples are `f32` mono in [-1, 1] at 8 kHz inside a call. Every conversion happens once, at the edge.
+//! - Samples are `f32` mono in [-1, 1] at 8 kHz inside a call, whatever the codec samples at. Every conversion happens
+//!   once, at the edge.
 //! - A media thread never allocates, frees, locks, logs, panics, or waits for anything but its clock. What it needs is
 //!   built elsewhere and moved in by a ring; what it is done with moves out by a ring. [`realtime::GuardedAllocator`]
 //!   counts what breaks this.
@@ -30,7 +31,7 @@
 //! | engine -> media thread | new calls | one a call | `EngineError::Busy` |
 //! | handle -> call | updates, keys, subscribers | 80 | `EngineError::Busy` |
 //! | media thread -> engine | events | 32 a call | stay in the call (32 more), then lost and counted |
-//! | media thread -> engine | ended calls and taps | two a call | tried again at the next tick |
+//! | media thread -> engine | ended calls, taps, replaced parts | two a call | tried again at the next tick |
 //! | voice -> call | samples, and marks of responses | 20 s, 512 | `WriteResult::Accepted` says how much was taken |
 //! | call -> ears, subscribers | caller's samples | 4 s | newest lost, counted |
 //! | call -> recorder | frames of both directions | 5 s | silence in the file, counted |

@@ -375,7 +375,7 @@ impl MediaCall {
             self.playout.swap_decoder(&mut parts.decoder);
         }
         if let (Some(next), Some(before)) = (&mut parts.srtp, &self.srtp) {
-            next.follow(before);
+            next.follow(self.tick_due, before);
         }
         std::mem::swap(&mut self.srtp, &mut parts.srtp);
         std::mem::swap(&mut self.params, &mut parts.params);

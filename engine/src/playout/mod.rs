@@ -400,9 +400,10 @@ impl Playout {
             return;
         }
         let lost = missing.saturating_mul(samples(packet.samples)).min(MAX_TOLD);
-        let from = self.end;
         // the space that will be written to next
-        self.decoder.lose(&mut self.line[from..from + usize::try_from(lost).unwrap_or(0)]);
+        let free = &mut self.line[self.end..];
+        let lost = free.len().min(usize::try_from(lost).unwrap_or(0));
+        self.decoder.lose(&mut free[..lost]);
     }
 
     /// Puts decoded samples behind the line, led over to from what was invented before them.

@@ -53,12 +53,12 @@ impl Slots {
 
     /// The earliest waiting packet with something to say at or after a timestamp.
     pub(super) fn next(&self, timestamp: i64) -> Option<Waiting> {
-        self.waiting().filter(|p| p.end() > timestamp).min_by_key(|p| p.timestamp)
+        self.waiting().filter(|p| p.end() > timestamp).min_by_key(|p| p.timestamp).copied()
     }
 
     /// The earliest waiting packet of all.
     pub(super) fn first(&self) -> Option<Waiting> {
-        self.waiting().min_by_key(|p| p.timestamp)
+        self.waiting().min_by_key(|p| p.timestamp).copied()
     }
 
     /// A packet's payload, which still waits.
@@ -79,8 +79,8 @@ impl Slots {
         self.packets = [None; SLOTS];
     }
 
-    fn waiting(&self) -> impl Iterator<Item = Waiting> {
-        self.packets.iter().flatten().filter(|p| p.waiting).copied()
+    fn waiting(&self) -> impl Iterator<Item = &Waiting> {
+        self.packets.iter().flatten().filter(|p| p.waiting)
     }
 }
 

@@ -17,9 +17,11 @@ pub(super) const KEY_BYTES: usize = 16;
 pub(super) const SALT_BYTES: usize = 14;
 /// Bytes of the key of HMAC-SHA1.
 const AUTH_KEY_BYTES: usize = 20;
+const SHA1_BLOCK_BYTES: usize = 64;
 
 /// A master key with the master salt behind it, 30 bytes: what an SDES line carries in base64 (RFC 4568 section 6.1).
-/// It shows itself nowhere, and its memory is wiped.
+/// It shows itself nowhere, and its memory is wiped. A key is for one direction of one call, and must not come back once
+/// another has taken its place: counters would start anew, and two packets would be encrypted alike.
 #[derive(Clone, PartialEq, Eq)]
 pub struct MasterKey([u8; MasterKey::BYTES]);
 
@@ -86,13 +88,13 @@ impl SessionKeys {
         derive(&cipher, &master.salt(), encryption, &mut key);
         derive(&cipher, &master.salt(), authentication, &mut auth);
         derive(&cipher, &master.salt(), salting, &mut salt);
-        let mac = match Hmac::new_from_slice(&auth) {
-            Ok(mac) => mac,
-            Err(_) => unreachable!("HMAC takes keys of any length"),
-        };
-        let keys = Self { cipher: Aes128::new(&key.into()), salt, mac };
+        // a key that is shorter than a block of SHA-1 is filled up with zeros (RFC 2104 section 2)
+        let mut block = [0; SHA1_BLOCK_BYTES];
+        block[..AUTH_KEY_BYTES].copy_from_slice(&auth);
+        let keys = Self { cipher: Aes128::new(&key.into()), salt, mac: Hmac::new(&block.into()) };
         key.zeroize();
         auth.zeroize();
+        block.zeroize();
         keys
     }
 

@@ -104,8 +104,8 @@ pub struct SrtpSession {
     params: SrtpParams,
     sender: Sender,
     receiver: Receiver,
-    /// The key before, and until when it is taken; `None` for as long as nothing was received since.
-    before: Option<(Receiver, Option<Time>)>,
+    /// The key before, and until when it is taken.
+    before: Option<(Receiver, Time)>,
 }
 
 impl SrtpSession {
@@ -120,24 +120,22 @@ impl SrtpSession {
         }
     }
 
-    /// Takes over what goes on from the session before: the counters of a key that stayed the same, and the far end's
-    /// key before this one.
-    pub fn follow(&mut self, before: &Self) {
-        if self.params.suite == before.params.suite && self.params.local == before.params.local {
-            self.sender = before.sender.clone();
+    /// Takes over what goes on from the session before: the counters of a key that stayed the same, and for a while the far
+    /// end's key before this one.
+    pub fn follow(&mut self, now: Time, before: &Self) {
+        let other_suite = self.params.suite != before.params.suite;
+        if self.params.local == before.params.local {
+            self.sender = Sender { tag_bytes: self.sender.tag_bytes, ..before.sender.clone() };
         }
-        if self.params.suite == before.params.suite && self.params.remote == before.params.remote {
-            self.receiver = before.receiver.clone();
-            self.before = before.before.clone();
+        let other_key = self.params.remote != before.params.remote;
+        if !other_key {
+            self.receiver = Receiver { tag_bytes: self.receiver.tag_bytes, ..before.receiver.clone() };
+        }
+        self.before = if other_key || other_suite {
+            Some((before.receiver.clone(), now + OLD_KEY_LIFETIME))
         } else {
-            self.before = Some((before.receiver.clone(), None));
-        }
-    }
-
-    /// Whether this is the session of these parameters.
-    #[must_use]
-    pub fn is_of(&self, params: &SrtpParams) -> bool {
-        self.params == *params
+            before.before.clone()
+        };
     }
 
     /// Encrypts and tags the RTP packet of `length` bytes at the beginning of `buffer`; returns the new length, 0 if there
@@ -180,7 +178,7 @@ impl SrtpSession {
         unprotect: impl FnOnce(&mut Receiver) -> Result<usize, Refusal>,
     ) -> Result<usize, Refusal> {
         let Some((before, until)) = &mut self.before else { return Err(Refusal::Unauthentic) };
-        if now >= *until.get_or_insert(now + OLD_KEY_LIFETIME) {
+        if now >= *until {
             self.before = None;
             return Err(Refusal::Unauthentic);
         }

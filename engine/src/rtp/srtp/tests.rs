@@ -173,12 +173,12 @@ fn a_new_key_is_taken_at_once_and_the_old_one_for_what_is_on_its_way() {
     let too_old = protected(&mut a, &packet(5, 102));
     let mut b = {
         let mut next = SrtpSession::new(&params(SUITES[0], 2, 9));
-        next.follow(&b);
+        next.follow(Time::ZERO, &b);
         next
     };
     let mut a = {
         let mut next = SrtpSession::new(&params(SUITES[0], 9, 2));
-        next.follow(&a);
+        next.follow(Time::ZERO, &a);
         next
     };
     assert!(opened(&mut b, &protected(&mut a, &packet(5, 103))).is_ok());
@@ -201,7 +201,7 @@ fn the_same_keys_again_keep_the_rollover_counter_and_the_window() {
         assert!(opened(&mut b, &last).is_ok());
     }
     let mut again = SrtpSession::new(&params(SUITES[0], 2, 1));
-    again.follow(&b);
+    again.follow(Time::ZERO, &b);
     assert_eq!(opened(&mut again, &last), Err(Refusal::Replayed));
     assert!(opened(&mut again, &protected(&mut a, &packet(5, 70_000_u32 as u16))).is_ok());
 }
@@ -214,12 +214,28 @@ fn a_far_end_that_keeps_its_rollover_counter_through_a_new_key_is_understood() {
         assert!(opened(&mut b, &sealed).is_ok());
     }
     let mut next_b = SrtpSession::new(&params(SUITES[0], 2, 9));
-    next_b.follow(&b);
+    next_b.follow(Time::ZERO, &b);
     let mut next_a = SrtpSession::new(&params(SUITES[0], 9, 2));
     next_a.sender.last = a.sender.last;
     for n in 70_000..70_100_u32 {
         assert!(opened(&mut next_b, &protected(&mut next_a, &packet(5, n as u16))).is_ok());
     }
+}
+
+#[test]
+fn another_suite_with_the_same_keys_goes_on_counting() {
+    let (mut a, mut b) = pair(SUITES[0]);
+    for n in 0..66_000_u32 {
+        let sealed = protected(&mut a, &packet(5, n as u16));
+        assert!(opened(&mut b, &sealed).is_ok());
+    }
+    let on_its_way = protected(&mut a, &packet(5, 66_000_u32 as u16));
+    let (mut next_a, mut next_b) = pair(SUITES[1]);
+    next_a.follow(Time::ZERO, &a);
+    next_b.follow(Time::ZERO, &b);
+    assert_eq!(next_a.sender.last, Some((5, 66_000)));
+    assert!(opened(&mut next_b, &protected(&mut next_a, &packet(5, 66_001_u32 as u16))).is_ok());
+    assert!(opened(&mut next_b, &on_its_way).is_ok());
 }
 
 #[test]
