@@ -12,9 +12,9 @@ use std::time::{Duration, Instant};
 use asr::{Ears, StreamId};
 use control::types::{Account, AccountState, CallId, CallState, Event, JackState};
 use control::{ClientId, RequestId, Server};
-use engine::{CallSetup, Codec, Engine, MediaParams, ReservedPort};
+use engine::{CallSetup, Codec, Engine, MasterKey, MediaParams, ReservedPort, SrtpParams, SrtpSuite, TelephoneEvent};
 use signaling::net::{Command, Endpoint, local_ip_towards};
-use signaling::sdp::{AudioCodec, LocalMedia, MediaPlan};
+use signaling::sdp::{self, AudioCodec, LocalMedia, MediaPlan};
 
 use super::call::{CallRecord, Media, MediaUp};
 use super::speech::Finished;
@@ -288,17 +288,33 @@ impl Switchboard {
     }
 }
 
+/// What was agreed, in the engine's words.
 fn media_params(plan: &MediaPlan) -> MediaParams {
+    let codec = match plan.codec {
+        AudioCodec::Opus => Codec::Opus,
+        AudioCodec::G722 => Codec::G722,
+        AudioCodec::Pcma => Codec::Pcma,
+        _ => Codec::Pcmu,
+    };
     MediaParams {
-        remote: plan.remote,
-        codec: match plan.codec {
-            AudioCodec::Pcma => Codec::Pcma,
-            // the only other one that we offer
-            _ => Codec::Pcmu,
-        },
-        payload_type: plan.payload_type,
-        telephone_event: plan.telephone_event.map(|digits| digits.payload_type),
+        receive_payload_type: plan.receive_payload_type,
+        telephone_event: plan.telephone_event.map(|digits| TelephoneEvent {
+            payload_type: digits.payload_type,
+            receive_payload_type: digits.receive_payload_type,
+            clock_rate_hz: digits.clock_hz,
+        }),
+        ptime_ms: plan.ptime_ms.into(),
+        rtcp_mux: plan.rtcp_mux,
+        srtp: plan.srtp.as_ref().map(|srtp| SrtpParams {
+            suite: match srtp.suite {
+                sdp::SrtpSuite::AesCm128HmacSha1_32 => SrtpSuite::AesCm128HmacSha1_32,
+                _ => SrtpSuite::AesCm128HmacSha1_80,
+            },
+            local: MasterKey::new(*srtp.local.as_bytes()),
+            remote: MasterKey::new(*srtp.remote.as_bytes()),
+        }),
         send: plan.send,
         receive: plan.receive,
+        ..MediaParams::new(plan.remote, codec, plan.payload_type)
     }
 }
