@@ -3,17 +3,12 @@
 use super::{
     Message, Meta, Method, Request, Response,
     headers::{Headers, full_name},
+    limits::{MAX_BODY, MAX_HEAD, MAX_HEADER, MAX_HEADERS},
     name_addr::NameAddr,
     uri::Uri,
     via::Via,
 };
 
-/// The largest datagram there is.
-const MAX_MESSAGE: usize = 65_535;
-/// The most header lines; real messages through many proxies stay below 60 (case 3).
-const MAX_HEADERS: usize = 128;
-/// The longest header, unfolded. SIP identity headers reach 2 kB.
-const MAX_HEADER: usize = 8 * 1024;
 /// RFC 3261 section 8.1.1.5: a CSeq number is below 2^31.
 const MAX_CSEQ: u32 = (1 << 31) - 1;
 
@@ -51,15 +46,15 @@ enum StartLine {
     Response(u16, String),
 }
 
-/// Reads one datagram.
+/// Reads one datagram, or one message of a stream.
 pub(crate) fn read(bytes: &[u8]) -> Result<(Message, Meta), BadMessage> {
     let start = bytes.iter().position(|b| !matches!(b, b'\r' | b'\n' | b'\0' | b' '));
     let bytes = start.and_then(|s| bytes.get(s..)).ok_or(Problem::KeepAlive)?;
-    if bytes.len() > MAX_MESSAGE {
+    let (head, body, ended) = split_head(bytes);
+    if head.len() > MAX_HEAD || body.len() > MAX_BODY {
         return Err(Problem::TooLarge.into());
     }
-    let (head, body, ended) = split_head(bytes);
-    let mut lines = Lines { rest: head };
+    let mut lines = HeadLines::new(head);
     let first = String::from_utf8_lossy(lines.next().unwrap_or_default()).into_owned();
     let start_line = read_start_line(&first);
     if let Err(Problem::NotSip) = start_line {
@@ -124,11 +119,17 @@ fn split_head(bytes: &[u8]) -> (&[u8], &[u8], bool) {
 }
 
 /// Lines without their ends.
-struct Lines<'a> {
+pub(super) struct HeadLines<'a> {
     rest: &'a [u8],
 }
 
-impl<'a> Iterator for Lines<'a> {
+impl<'a> HeadLines<'a> {
+    pub(super) fn new(head: &'a [u8]) -> HeadLines<'a> {
+        HeadLines { rest: head }
+    }
+}
+
+impl<'a> Iterator for HeadLines<'a> {
     type Item = &'a [u8];
 
     fn next(&mut self) -> Option<&'a [u8]> {
@@ -173,7 +174,7 @@ fn read_start_line(line: &str) -> Result<StartLine, Problem> {
 ///
 /// What is too long or too much is left out, but the reading goes on: whoever sent it is told, and for that the headers are
 /// needed that every answer repeats.
-fn read_headers(lines: Lines<'_>) -> (Headers, Option<Problem>) {
+fn read_headers(lines: HeadLines<'_>) -> (Headers, Option<Problem>) {
     let mut headers = Headers::default();
     let mut problem = None;
     let mut unfolded: Vec<u8> = Vec::new();
@@ -224,9 +225,7 @@ fn read_header(line: &[u8], headers: &mut Headers, problem: &mut Option<Problem>
 fn cut_body<'a>(headers: &Headers, body: &'a [u8]) -> Result<&'a [u8], Problem> {
     let mut length = None;
     for value in headers.values("Content-Length") {
-        let digits = !value.is_empty() && value.bytes().all(|b| b.is_ascii_digit());
-        let value =
-            value.parse::<usize>().ok().filter(|_| digits).ok_or(Problem::Bad("Content-Length is no number"))?;
+        let value = read_length(value).ok_or(Problem::Bad("Content-Length is no number"))?;
         if length.is_some_and(|l| l != value) {
             return Err(Problem::Bad("two different Content-Lengths"));
         }
@@ -236,6 +235,12 @@ fn cut_body<'a>(headers: &Headers, body: &'a [u8]) -> Result<&'a [u8], Problem> 
         None => Ok(body),
         Some(length) => body.get(..length).ok_or(Problem::Bad("the body is shorter than Content-Length")),
     }
+}
+
+/// A Content-Length: digits only, and few enough of them.
+pub(super) fn read_length(value: &str) -> Option<usize> {
+    let digits = !value.is_empty() && value.bytes().all(|b| b.is_ascii_digit());
+    value.parse().ok().filter(|_| digits)
 }
 
 fn read_meta(headers: &Headers, response: bool) -> Result<Meta, Problem> {
@@ -284,7 +289,7 @@ pub(crate) fn body_text(headers: &Headers, body: &[u8], wanted: &str) -> Option<
     for part in text.split(boundary.as_str()).skip(1).take(8) {
         let part = part.trim_start_matches("\r\n").trim_start_matches('\n');
         let (head, content, ended) = split_head(part.as_bytes());
-        let (headers, _) = read_headers(Lines { rest: head });
+        let (headers, _) = read_headers(HeadLines::new(head));
         if ended && headers.get("Content-Type").is_some_and(|t| is_type(t, wanted)) {
             return Some(String::from_utf8_lossy(content).trim_end().to_owned() + "\r\n");
         }
