@@ -433,7 +433,10 @@ impl Connection {
     fn failed(&self, e: &io::Error) -> Broken {
         match self.stage {
             Stage::Connecting => self.not_connected(e),
-            _ => Broken::new(format!("the connection to {} broke: {}", self.who(), plain(e))),
+            Stage::Handshaking => {
+                Broken::new(format!("{} broke off in the TLS handshake: is it TLS at that port?", self.who()))
+            }
+            Stage::Open => Broken::new(format!("the connection to {} broke: {}", self.who(), plain(e))),
         }
     }
 }

@@ -286,13 +286,24 @@ impl Streams {
         }
         let named = to.connection.filter(|id| self.connections.contains_key(id));
         let place = (to.transport, to.address, to.name.clone());
-        let Some(id) = named.or_else(|| self.places.get(&place).copied()) else {
+        let there = named.or_else(|| self.places.get(&place).copied()).or_else(|| self.checked_by_another_name(to));
+        let Some(id) = there else {
             return self.make(now, to, bytes);
         };
         if let Some(connection) = self.connections.get_mut(&id) {
             let queued = connection.queue(now, bytes);
             self.after(id, queued);
         }
+    }
+
+    /// Routes and contacts often name a TLS server by its bare address, which certificates seldom do. Such a name says no more
+    /// than a place, so a connection of ours to just that place serves, which was checked for the name that led there
+    /// (RFC 5923's aliases). A host's name is never served by a connection that was checked for another.
+    fn checked_by_another_name(&self, to: &Peer) -> Option<ConnectionId> {
+        let name = to.name.as_deref().filter(|_| to.transport == Transport::Tls)?;
+        let bare: IpAddr = name.trim_matches(['[', ']']).parse().ok()?;
+        let serves = |c: &&Connection| c.made && c.peer.transport == Transport::Tls && c.peer.address == to.address;
+        self.connections.values().filter(|_| bare == to.address.ip()).find(serves).and_then(Connection::id)
     }
 
     /// Closes everything, politely.

@@ -158,7 +158,8 @@ fn explain_certificate(why: &CertificateError, host: &str) -> String {
             format!("{of} is not made out for {host} but for {}", names(presented))
         }
         CertificateError::NotValidForName => format!("{of} is not made out for {host}"),
-        CertificateError::UnknownIssuer => format!(
+        // a bad signature: somebody else's certificate has the issuer's name
+        CertificateError::UnknownIssuer | CertificateError::BadSignature => format!(
             "{of} is self-signed, or its issuer is not trusted here: if it is your own server, give its authority's \
              certificate as ca_file"
         ),
