@@ -42,8 +42,10 @@ use crate::{
 
 /// How long a whole lookup may take.
 const LIMIT: Duration = Duration::from_secs(5);
-/// How long NAPTR and SRV records are waited for, so that time is left for addresses.
-const RECORDS_LIMIT: Duration = Duration::from_secs(2);
+/// How long NAPTR records are waited for: a firewall that drops such questions must not cost the call.
+const NAPTR_LIMIT: Duration = Duration::from_millis(1200);
+/// How long SRV records are waited for, so that time is left for addresses.
+const SRV_LIMIT: Duration = Duration::from_secs(2);
 /// How long a name server may take before it is asked again.
 const TRY_LIMIT: Duration = Duration::from_millis(1500);
 /// How long the addresses of one family wait for those of the other.
@@ -86,8 +88,22 @@ impl Answer {
 /// Names and their records.
 pub(super) struct Dns {
     config: DnsConfig,
+    limits: Limits,
     /// The resolver, and when the files were changed that it was made from.
     current: Mutex<Option<(Stamp, Source)>>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Limits {
+    whole: Duration,
+    naptr: Duration,
+    srv: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Limits {
+        Limits { whole: LIMIT, naptr: NAPTR_LIMIT, srv: SRV_LIMIT }
+    }
 }
 
 type Stamp = [Option<SystemTime>; 2];
@@ -112,13 +128,13 @@ impl<T> Found<T> {
 
 impl Dns {
     pub(super) fn new(config: DnsConfig) -> Dns {
-        Dns { config, current: Mutex::new(None) }
+        Dns { config, limits: Limits::default(), current: Mutex::new(None) }
     }
 
     /// Looks a name up; takes five seconds at most.
     pub(super) async fn look_up(&self, question: &Resolve) -> Answer {
         let Some(source) = self.source() else { return Answer::nothing() };
-        let asked = timeout(LIMIT, source.look_up(question)).await;
+        let asked = timeout(self.limits.whole, source.look_up(question, self.limits)).await;
         let answer = asked.unwrap_or_else(|_| {
             log::info!("no name server has answered for {:?}", question.host);
             Answer::nothing()
@@ -169,7 +185,7 @@ impl Source {
         Ok(Source { resolver, hosts: Arc::new(hosts) })
     }
 
-    async fn look_up(&self, question: &Resolve) -> Answer {
+    async fn look_up(&self, question: &Resolve, limits: Limits) -> Answer {
         let Resolve { host, port, transport, secure, .. } = question;
         let transport = if *secure { Some(Transport::Tls) } else { *transport };
         let default = transport.unwrap_or(Transport::Udp);
@@ -181,8 +197,10 @@ impl Source {
             return at(default, default.default_port(), self.addresses(host).await);
         }
         // all begun together, and each one awaited only when it is its turn
-        let by = Instant::now() + RECORDS_LIMIT;
-        let naptr = async { if transport.is_none() { self.naptr(host, by).await } else { Found::none() } };
+        let begin = Instant::now();
+        let naptr =
+            async { if transport.is_none() { self.naptr(host, begin + limits.naptr).await } else { Found::none() } };
+        let by = begin + limits.srv;
         let asked = |of: Transport| async move {
             if transport.is_none_or(|t| t == of) { Some(self.services(&service(of, host), by).await) } else { None }
         };
@@ -193,7 +211,7 @@ impl Source {
             let all = [(Transport::Udp, udp), (Transport::Tcp, tcp), (Transport::Tls, tls)];
             found.extend(all.into_iter().filter_map(|(transport, records)| Some((transport, records?))));
         } else {
-            let by = Instant::now() + RECORDS_LIMIT;
+            let by = Instant::now() + limits.srv;
             for (transport, name) in &naptr.values {
                 found.push((*transport, self.services(name, by).await));
             }
