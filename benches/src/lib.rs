@@ -1,2 +1,3 @@
 //! Latency, load, quality and speech benches: what they share.
+pub mod cpu;
 pub mod histogram;

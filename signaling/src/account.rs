@@ -1,6 +1,8 @@
 //! An account at a provider or PBX: who we are there, and where "there" is.
 
-use std::{net::IpAddr, time::Duration};
+use std::time::Duration;
+
+use ipnet::IpNet;
 
 use crate::{auth::Password, error::SignalingError, transport::Transport};
 
@@ -34,8 +36,8 @@ pub struct Account {
     /// How often a trunk that does not register is asked by OPTIONS whether it is there; `None`: never. The first question is
     /// also how its addresses become known, from which calls are taken.
     pub options: Option<Duration>,
-    /// Addresses that the far end's calls come from, beside those of registrar and proxies.
-    pub peers: Vec<IpAddr>,
+    /// Networks that the far end's calls come from, beside the addresses of registrar and proxies.
+    pub peers: Vec<IpNet>,
 }
 
 /// How often a trunk is asked whether it is there, when the configuration does not say.

@@ -9,7 +9,13 @@
 //! | `responses` | the answers to them, or their absence: credentials, the next server |
 //! | `incoming` | their requests: matched, checked, answered or handed on |
 //! | `caller`, `callee` | calls we make; calls we are given, and what is asked for within any call |
+//! | `early`, `reliable` | what comes before the answer, to our calls and to theirs |
+//! | `requests` | our requests within a call: numbers, order, answers |
+//! | `reoffers`, `sessions` | other media in a call; the sign that its other end is still there |
+//! | `transfer`, `referral`, `replaces` | sending the far end elsewhere, being sent, taking another call's place |
+//! | `redirects` | calls that others send on |
 //! | `accounts` | registration |
+//! | `door` | the guard at work: strangers, floods, bans |
 //! | `names` | looking up hosts |
 //! | `limits` | the bounds on everything that others can make us keep |
 
@@ -17,11 +23,21 @@ mod accounts;
 mod callee;
 mod caller;
 mod config;
+mod door;
+mod early;
 mod incoming;
 mod limits;
 mod names;
 mod outgoing;
+mod redirects;
+mod referral;
+mod reliable;
+mod reoffers;
+mod replaces;
+mod requests;
 mod responses;
+mod sessions;
+mod transfer;
 
 use std::{
     collections::{HashMap, HashSet, VecDeque},
@@ -31,16 +47,20 @@ use std::{
 
 use rand::{Rng, SeedableRng, rngs::StdRng};
 
-pub use config::{Counters, LocalIp, Resolve, ResolveId, Seed, Target, Transmit, UserAgentConfig};
+pub use config::{
+    Counters, DEFAULT_SESSION_EXPIRES, LocalIp, ReferPolicy, Resolve, ResolveId, Seed, Target, Transmit,
+    UserAgentConfig,
+};
 
 use accounts::AccountState;
 use names::Names;
 use outgoing::Client;
 
 use crate::{
-    call::{Call, ClientKey, Server, ServerKey},
+    call::{Call, ClientKey, Referral, Server, ServerKey},
     error::SignalingError,
     event::{CallId, Dial, Event},
+    guard::Guard,
     message::{Message, read},
     timer::Timers,
     transaction::ClientState,
@@ -56,6 +76,8 @@ enum TimerKey {
     Account(usize),
     /// The look at our own address.
     Network,
+    /// Vouching for those that we deal with.
+    Vouch,
 }
 
 /// SIP without sockets, clocks or threads.
@@ -76,7 +98,12 @@ pub struct UserAgent {
     calls: HashMap<CallId, Call>,
     /// Call-ID and our tag, of every call.
     dialogs: HashMap<(String, String), CallId>,
+    /// By the call that was made for each: whom to tell how it gets on.
+    referrals: HashMap<CallId, Referral>,
     accounts: Vec<AccountState>,
+    guard: Guard,
+    /// Its timer runs.
+    vouching: bool,
     last_call: u32,
     started: bool,
     /// Shutting down: nothing new is begun.
@@ -97,10 +124,18 @@ impl UserAgent {
         }
         let mut config = config;
         config.ring_limit = config.ring_limit.min(limits::LONGEST_RINGING);
+        config.session_expires = config.session_expires.map(|e| e.clamp(sessions::MIN_SE, limits::LONGEST_SESSION));
         let mut rng = StdRng::from_seed(seed);
         let mut secret = [0; 32];
         rng.fill_bytes(&mut secret);
+        let trunks = config.accounts.iter().flat_map(|account| account.peers.iter().copied());
+        config.guard.trusted.extend(trunks);
+        let mut guard_seed = Seed::default();
+        rng.fill_bytes(&mut guard_seed);
+        let guard = Guard::new(config.guard.clone(), guard_seed)?;
         let mut agent = UserAgent {
+            guard,
+            vouching: false,
             rng,
             secret,
             transmits: VecDeque::new(),
@@ -112,6 +147,7 @@ impl UserAgent {
             merged: HashSet::new(),
             calls: HashMap::new(),
             dialogs: HashMap::new(),
+            referrals: HashMap::new(),
             accounts: Vec::new(),
             last_call: 0,
             started: false,
@@ -134,10 +170,13 @@ impl UserAgent {
     /// Takes a message in: a datagram, or one whole message out of a stream, from a peer whose `connection` is set.
     pub fn handle_message(&mut self, now: Instant, from: &Peer, bytes: &[u8]) {
         self.counters.received += 1;
+        if !self.admits(now, from) {
+            return;
+        }
         match read(bytes) {
             Ok((Message::Request(request), meta)) => self.on_request(now, from, request, meta),
             Ok((Message::Response(response), meta)) => self.on_response(now, response, meta),
-            Err(bad) => self.on_bad_message(from, bad),
+            Err(bad) => self.on_bad_message(now, from, bad),
         }
     }
 
@@ -163,6 +202,7 @@ impl UserAgent {
                 TimerKey::Call(id) => self.on_call_timer(now, id),
                 TimerKey::Account(index) => self.on_account_timer(now, index),
                 TimerKey::Network => self.on_network_timer(now),
+                TimerKey::Vouch => self.on_vouch_timer(now),
             }
         }
     }
@@ -197,7 +237,12 @@ impl UserAgent {
         let fits = |t: &&Target| both || t.address.is_ipv4() == local.is_ipv4();
         let targets: Vec<_> = targets.iter().filter(fits).take(limits::TARGETS).copied().collect();
         let found = !targets.is_empty();
-        for outgoing in self.names.resolved(now, id, targets, life) {
+        for outgoing in self.names.resolved(now, id, targets.clone(), life) {
+            if let Some(account) = outgoing.account.and_then(|a| self.accounts.get_mut(a))
+                && account.hops.contains(&outgoing.hop)
+            {
+                targets.iter().for_each(|target| account.note_address(target.address.ip()));
+            }
             if found {
                 self.send(now, outgoing);
             } else {
@@ -211,7 +256,7 @@ impl UserAgent {
     /// # Errors
     /// Nothing was sent: no such account, an address that cannot be dialled, or too many calls.
     pub fn dial(&mut self, now: Instant, dial: Dial) -> Result<CallId, SignalingError> {
-        self.do_dial(now, dial)
+        self.do_dial(now, &dial)
     }
 
     /// As [`UserAgent::dial`], answered by an event in the order of all others.
@@ -225,12 +270,77 @@ impl UserAgent {
         self.events.insert(before, event);
     }
 
+    /// Gives an incoming call early media: 183 with our answer (or offer, if the INVITE had none). Where the caller can, it is
+    /// acknowledged (RFC 3262); an answer to the call waits for that by itself, and cannot describe anything else.
+    ///
+    /// # Errors
+    /// No such call, it is not waiting for an answer, or too many of these wait for their acknowledgement.
+    pub fn progress(&mut self, now: Instant, call: CallId, sdp: String) -> Result<(), SignalingError> {
+        self.send_progress(now, call, 183, Some(sdp))
+    }
+
+    /// Offers other media in a call that is up: hold, resume, other codecs, another address. One at a time; what collides with
+    /// an offer of the far end's is tried again by itself. Ends with [`Event::ReofferAnswered`] or [`Event::ReofferRefused`].
+    ///
+    /// # Errors
+    /// No such call, it is not up, or the offer before is not answered.
+    pub fn reoffer(&mut self, now: Instant, call: CallId, sdp: String) -> Result<(), SignalingError> {
+        self.do_reoffer(now, call, sdp)
+    }
+
+    /// Sends INFO in a call that is up, such as digits. They go out one after the other.
+    ///
+    /// # Errors
+    /// No such call, it is not up, too many wait, or the content type cannot stand in a header.
+    pub fn info(
+        &mut self,
+        now: Instant,
+        call: CallId,
+        content_type: String,
+        body: String,
+    ) -> Result<(), SignalingError> {
+        self.do_info(now, call, content_type, body)
+    }
+
+    /// Sends the far end to somebody else (REFER); `to` is as in [`Dial`]. Ends with [`Event::TransferEnded`].
+    ///
+    /// # Errors
+    /// No such call, it is not up, a transfer is under way, or an address that cannot be called.
+    pub fn transfer(&mut self, now: Instant, call: CallId, to: &str) -> Result<(), SignalingError> {
+        self.do_transfer(now, call, to)
+    }
+
+    /// Connects the far ends of two calls with one another (REFER with Replaces). When that is done both calls end.
+    ///
+    /// # Errors
+    /// One of the calls is not there or not up, they are the same, or a transfer is under way.
+    pub fn transfer_to(&mut self, now: Instant, call: CallId, other: CallId) -> Result<(), SignalingError> {
+        self.do_transfer_to(now, call, other)
+    }
+
+    /// Does what [`Event::TransferRequested`] asks for: calls that address, with this offer. The call that it came in stays up
+    /// until one side ends it.
+    ///
+    /// # Errors
+    /// No such call, nothing was asked, or an address that cannot be called (the far end is then refused).
+    pub fn accept_transfer(&mut self, now: Instant, call: CallId, sdp: String) -> Result<(), SignalingError> {
+        self.do_accept_transfer(now, call, sdp)
+    }
+
+    /// Refuses what [`Event::TransferRequested`] asks for.
+    ///
+    /// # Errors
+    /// No such call, nothing was asked, or the status is none that refuses.
+    pub fn reject_transfer(&mut self, now: Instant, call: CallId, status: u16) -> Result<(), SignalingError> {
+        self.do_reject_transfer(now, call, status)
+    }
+
     /// Sends 180 for an incoming call.
     ///
     /// # Errors
     /// No such call, or it is not waiting for an answer.
     pub fn ring(&mut self, now: Instant, call: CallId) -> Result<(), SignalingError> {
-        self.do_ring(now, call)
+        self.send_progress(now, call, 180, None)
     }
 
     /// Answers an incoming call with 200.
@@ -275,7 +385,7 @@ impl UserAgent {
             return Err(SignalingError::BadStatus(status));
         }
         self.live_call(call)?;
-        match self.refuse_reoffer(now, call, status) {
+        match self.decline_reoffer(now, call, status) {
             true => Ok(()),
             false => Err(SignalingError::WrongState { call, action: "refused other media" }),
         }
@@ -284,6 +394,10 @@ impl UserAgent {
     /// Ends all calls, removes all bindings and takes nothing new. Go on until [`UserAgent::is_idle`].
     pub fn shutdown(&mut self, now: Instant) {
         self.closed = true;
+        // what is left takes less time than those that we deal with are known for
+        for timer in [TimerKey::Vouch, TimerKey::Network] {
+            self.timers.set(timer, None);
+        }
         let live: Vec<_> = self.calls.values().filter(|c| c.is_live()).map(|c| c.id).collect();
         for id in live {
             // it is live, so hanging up cannot fail
@@ -324,6 +438,7 @@ impl UserAgent {
         for index in 0..self.accounts.len() {
             self.start_account(now, index);
         }
+        self.on_vouch_timer(now);
     }
 
     fn new_call_id(&mut self) -> CallId {
@@ -347,6 +462,9 @@ impl UserAgent {
 
     fn remove_call(&mut self, id: CallId) {
         if let Some(call) = self.calls.remove(&id) {
+            if let Some(dialog) = &call.dialog {
+                self.keep_for_referrals(id, dialog);
+            }
             self.dialogs.remove(&(call.call_id, call.local_tag));
         }
         self.refresh_call(id);

@@ -245,8 +245,7 @@ mod tests {
         assert!(value.contains("algorithm=SHA-256"), "{value}");
     }
 
-    /// RFC 7616's own example of this algorithm (section 3.9.2) was computed with another hash (its erratum 4897), so the
-    /// hash is held to FIPS 180-4's example and the response to its formula.
+    /// The hash is held to FIPS 180-4's example, and the response to its formula.
     #[test]
     fn sha_512_256_by_the_formula_of_rfc_7616() {
         let hash = |text: &str| hex(&Sha512_256::digest(text.as_bytes()));

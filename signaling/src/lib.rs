@@ -25,16 +25,24 @@ mod call;
 mod dialog;
 mod error;
 mod event;
+#[doc(hidden)]
+pub mod fuzzing;
+pub mod guard;
 mod message;
 pub mod net;
 mod registration;
 pub mod sdp;
 mod timer;
+pub mod toll;
+pub mod trace;
 mod transaction;
 mod transport;
 
 pub use account::{Account, DEFAULT_EXPIRES, DEFAULT_OPTIONS};
-pub use agent::{Counters, LocalIp, Resolve, ResolveId, Seed, Target, Transmit, UserAgent, UserAgentConfig};
+pub use agent::{
+    Counters, DEFAULT_SESSION_EXPIRES, LocalIp, ReferPolicy, Resolve, ResolveId, Seed, Target, Transmit, UserAgent,
+    UserAgentConfig,
+};
 pub use auth::Password;
 pub use error::SignalingError;
 pub use event::{CallId, Dial, EndCause, Event};

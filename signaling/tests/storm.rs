@@ -157,6 +157,7 @@ impl Stormed {
     fn new(random: &mut Rng) -> Self {
         let mut config = UserAgentConfig::new(US);
         config.max_calls = MAX_CALLS;
+        config.guard.trusted = vec!["192.0.2.0/24".parse().expect("a network")];
         config.accounts = vec![Account::new("default", THEM.to_string(), "us", Password::new("secret"))];
         let mut seed = [0; 32];
         random.fill(&mut seed);
@@ -248,7 +249,8 @@ fn fuzz_a_user_agent_lives_through_mangled_messages() {
             }
             it.receive(random, &message);
             if random.u8(0..8) == 0 {
-                let dial = Dial { account: Some("default".into()), to: "4711".into(), sdp: offer.clone() };
+                let dial =
+                    Dial { account: Some("default".into()), to: "4711".into(), sdp: offer.clone(), ..Dial::default() };
                 if let Ok(call) = it.agent.dial(it.now, dial) {
                     it.calls.push(call);
                 }

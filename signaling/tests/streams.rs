@@ -218,7 +218,7 @@ fn tcp_can_be_off_or_elsewhere_and_a_taken_port_is_told() {
     // with a fixed port UDP alone will do
     let udp_alone = start_with(EndpointConfig { bind: taken, ..config() });
     assert_eq!((udp_alone.local_addr(), udp_alone.tcp_addr()), (taken, None));
-    let dial = Dial { account: None, to: over_tcp(&at), sdp: offer() };
+    let dial = Dial { to: over_tcp(&at), sdp: offer(), ..Dial::default() };
     off.command(Command::Dial { tag: 1, dial }).unwrap();
     incoming(&at);
 }

@@ -20,6 +20,7 @@ use control::client::Message;
 use control::types::{Call, CallId, CallState, DaemonStatus, Encoding, Event, EventFilter, ResponseStart};
 use mr_sip::demo::servers::{Daemon, DaemonSetup};
 use mr_sip::demo::voice::{Cue, Voice, write_script};
+use mr_sip_benches::cpu;
 use serde_json::json;
 
 /// Packets a second and direction of one call.
@@ -126,7 +127,7 @@ fn measure(options: &Options, folder: &Path) -> Result<Figures> {
         eprint!("\r{} calls up ", agent.up.len());
     }
     eprintln!();
-    let cpu_before = cpu_seconds(daemon.pid())?;
+    let cpu_before = cpu::process_time(daemon.pid())?.as_secs_f64();
     let media_before = client.request(&DaemonStatus {})?.engine;
     let measured = Instant::now();
     while measured.elapsed() < Duration::from_secs(options.seconds.into()) {
@@ -142,7 +143,7 @@ fn measure(options: &Options, folder: &Path) -> Result<Figures> {
     }
     eprintln!();
     let seconds = measured.elapsed().as_secs_f64();
-    let daemon_cores = (cpu_seconds(daemon.pid())? - cpu_before) / seconds;
+    let daemon_cores = (cpu::process_time(daemon.pid())?.as_secs_f64() - cpu_before) / seconds;
     let status = client.request(&DaemonStatus {})?.engine;
     let busy = |status: &serde_json::Map<String, serde_json::Value>| status["busy_ms"].as_f64().unwrap_or_default();
     let media_cores = (busy(&status) - busy(&media_before)) / 1000.0 / seconds;
@@ -323,17 +324,6 @@ Content-Length: 0
   <recv response="200"/>
 </scenario>
 "#;
-
-/// CPU seconds that a process has used, all threads (`/proc/PID/stat`, fields 14 and 15 in clock ticks of 10 ms).
-fn cpu_seconds(pid: u32) -> Result<f64> {
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat"))?;
-    let fields: Vec<&str> = stat.rsplit(')').next().unwrap_or_default().split_whitespace().collect();
-    let ticks = |index: usize| fields.get(index).and_then(|field| field.parse::<f64>().ok());
-    match (ticks(11), ticks(12)) {
-        (Some(user), Some(system)) => Ok((user + system) / 100.0),
-        _ => bail!("/proc/{pid}/stat cannot be read"),
-    }
-}
 
 /// Cores that this process needs to receive and send every call's packets on plain sockets, and nothing else.
 fn bare_loop(calls: u32) -> Result<f64> {

@@ -7,7 +7,7 @@ use std::{
 };
 
 use super::{
-    TimerKey, UserAgent,
+    TimerKey, UserAgent, limits,
     names::Hop,
     outgoing::{Lost, Outgoing, Owner},
 };
@@ -70,7 +70,7 @@ impl AccountState {
         }
         let registration = Registration::new(call_id, config.expires);
         // an address needs no looking up to be known as the account's
-        let addresses = hops.iter().filter_map(|hop| literal(&hop.host)).chain(config.peers.iter().copied()).collect();
+        let addresses = hops.iter().filter_map(|hop| literal(&hop.host)).collect();
         Ok(AccountState {
             config,
             hops,
@@ -99,6 +99,19 @@ impl AccountState {
     pub(super) fn ways(&self) -> (Hop, VecDeque<Hop>) {
         let mut hops: VecDeque<_> = self.hops.iter().cloned().collect();
         (hops.pop_front().unwrap_or_else(|| self.domain.clone()), hops)
+    }
+
+    /// Calls that come from there come through this account.
+    pub(super) fn is_from(&self, ip: IpAddr) -> bool {
+        self.addresses.contains(&ip) || self.config.peers.iter().any(|net| net.contains(&ip))
+    }
+
+    /// Takes note of an address of the account's hosts: it may be given the credentials (case 10), and sends us calls.
+    pub(super) fn note_address(&mut self, ip: IpAddr) {
+        if !self.addresses.contains(&ip) {
+            self.addresses.truncate(limits::ACCOUNT_ADDRESSES - 1);
+            self.addresses.insert(0, ip);
+        }
     }
 
     /// The Route that leads through a configured proxy.
@@ -224,7 +237,7 @@ impl UserAgent {
     }
 
     pub(super) fn send_register(&mut self, now: Instant, index: usize) {
-        let from_tag = self.random_token();
+        let (from_tag, allow) = (self.random_token(), self.allow());
         let Some(account) = self.accounts.get_mut(index) else { return };
         let uri = account.domain_uri();
         let own = NameAddr::new(account.address_of_record());
@@ -240,8 +253,8 @@ impl UserAgent {
         request.headers.push("Call-ID", account.registration.call_id.clone());
         request.headers.push("CSeq", format!("{cseq} REGISTER"));
         request.headers.push("Expires", expires.to_string());
-        request.headers.push("Allow", super::outgoing::ALLOW);
         let (hop, backups) = account.ways();
+        request.headers.push("Allow", allow);
         let known = account.registration.next_credentials();
         if let Some((challenge, count)) = known {
             self.add_credentials(&mut request, index, &challenge, count);

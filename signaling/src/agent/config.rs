@@ -11,6 +11,7 @@ use std::{
 use super::UserAgent;
 use crate::{
     account::Account,
+    guard::GuardConfig,
     transport::{Peer, Transport},
 };
 
@@ -73,6 +74,17 @@ impl fmt::Debug for LocalIp {
     }
 }
 
+/// What becomes of a REFER to us within a call (case 16).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub enum ReferPolicy {
+    /// It is refused with 603.
+    #[default]
+    Refuse,
+    /// The application is asked, by [`crate::Event::TransferRequested`].
+    Ask,
+}
+
 /// How a user agent is set up.
 #[derive(Debug, Clone)]
 pub struct UserAgentConfig {
@@ -97,7 +109,19 @@ pub struct UserAgentConfig {
     pub max_calls: usize,
     /// How long a call may ring, either way, before it is given up.
     pub ring_limit: Duration,
+    /// Who may talk to us, and how much.
+    pub guard: GuardConfig,
+    /// How long a call may last without a sign from its other end (RFC 4028), 90 s at least; `None`: we do not ask for that,
+    /// but do as others ask.
+    pub session_expires: Option<Duration>,
+    /// What becomes of a REFER to us.
+    pub refer: ReferPolicy,
+    /// Whether a call of ours goes on to where a 3xx says (case 14). Credentials go to the account's hosts all the same.
+    pub redirects: bool,
 }
+
+/// How long a session lasts when the configuration does not say: RFC 4028 section 4's recommendation.
+pub const DEFAULT_SESSION_EXPIRES: Duration = Duration::from_secs(1800);
 
 impl UserAgentConfig {
     /// An agent without accounts, reachable at `local`.
@@ -113,6 +137,10 @@ impl UserAgentConfig {
             software: concat!("mr_sip/", env!("CARGO_PKG_VERSION")).into(),
             max_calls: 1000,
             ring_limit: Duration::from_secs(180),
+            guard: GuardConfig::default(),
+            session_expires: Some(DEFAULT_SESSION_EXPIRES),
+            refer: ReferPolicy::Refuse,
+            redirects: false,
         }
     }
 }
@@ -133,4 +161,8 @@ pub struct Counters {
     pub stray_responses: u64,
     /// Requests from outside that were refused without a call.
     pub refused: u64,
+    /// Messages that were thrown away unread: of who is banned, and of floods.
+    pub dropped: u64,
+    /// Requests of strangers that got no answer.
+    pub ignored: u64,
 }

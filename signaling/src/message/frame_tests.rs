@@ -141,3 +141,17 @@ fn bytes_one_by_one_are_looked_at_once() {
     let stream = message("l: 0", "").repeat(20_000);
     assert_eq!(frames(stream.as_bytes(), usize::MAX).0.len(), 20_000);
 }
+
+#[test]
+fn case_1_two_requests_of_rfc_4475_in_one_read_are_two() {
+    let (found, error) = frames(include_bytes!("../../tests/torture/rfc4475/dblreq.dat"), usize::MAX);
+    assert_eq!((found.len(), error), (3, None));
+    assert!(matches!(found.as_slice(), [Frame::Message(_), Frame::Pong, Frame::Message(_)]));
+    for (bytes, expected) in [
+        (&include_bytes!("../../tests/torture/rfc4475/ncl.dat")[..], FrameError::BadLength),
+        (include_bytes!("../../tests/torture/rfc4475/mcl01.dat"), FrameError::BadLength),
+        (include_bytes!("../../tests/torture/rfc4475/inv2543.dat"), FrameError::NoLength),
+    ] {
+        assert_eq!(frames(bytes, usize::MAX), (vec![], Some(expected)));
+    }
+}

@@ -2,15 +2,12 @@
 
 use super::{
     Message, Meta, Method, Request, Response,
-    headers::{Headers, full_name},
-    limits::{MAX_BODY, MAX_HEAD, MAX_HEADER, MAX_HEADERS},
-    name_addr::NameAddr,
+    headers::{Headers, full_name, split_strictly},
+    limits::{MAX_BODY, MAX_BOUNDARY, MAX_CSEQ, MAX_HEAD, MAX_HEADER, MAX_HEADERS, MAX_PARTS, MAX_URI},
+    name_addr::{NameAddr, Params, unquote},
     uri::Uri,
     via::Via,
 };
-
-/// RFC 3261 section 8.1.1.5: a CSeq number is below 2^31.
-const MAX_CSEQ: u32 = (1 << 31) - 1;
 
 /// Why bytes are not a message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -23,6 +20,8 @@ pub(crate) enum Problem {
     Bad(&'static str),
     /// Another version: 505.
     Version,
+    /// The Request-URI is too long: 414.
+    UriTooLong,
     /// Too long a header, or too many: 513.
     TooLarge,
 }
@@ -76,6 +75,8 @@ pub(crate) fn read(bytes: &[u8]) -> Result<(Message, Meta), BadMessage> {
         let response = matches!(start_line, Ok(StartLine::Response(..)));
         let meta = read_meta(&headers, response)?;
         match &start_line {
+            // one that nobody knows is answered 501, whatever CSeq says (RFC 4475 section 3.1.2.18)
+            Ok(StartLine::Request(Method::Other(_), _)) => Ok((meta, body.to_vec())),
             Ok(StartLine::Request(method, _)) if *method != meta.method => {
                 Err(Problem::Bad("CSeq names another method"))
             }
@@ -99,7 +100,7 @@ pub(crate) fn read(bytes: &[u8]) -> Result<(Message, Meta), BadMessage> {
 }
 
 fn bad_request(problem: Problem, method: Method, uri: Uri, headers: Headers) -> BadMessage {
-    let via = headers.list("Via").next().and_then(Via::read).filter(|_| method != Method::Ack);
+    let via = headers.list("Via").next().and_then(Via::read_any_version).filter(|_| method != Method::Ack);
     let answerable = via.map(|via| (Box::new(Request { method, uri, headers, body: Vec::new() }), via));
     BadMessage { problem, answerable }
 }
@@ -165,6 +166,9 @@ fn read_start_line(line: &str) -> Result<StartLine, Problem> {
         return Err(Problem::Version);
     }
     let uri = uri.trim();
+    if uri.len() > MAX_URI {
+        return Err(Problem::UriTooLong);
+    }
     // some send the Request-URI in brackets; RFC 4475 (3.1.2.7) lets us answer 400
     let uri = Uri::read(uri).ok_or(Problem::Bad("the Request-URI cannot be read"))?;
     Ok(StartLine::Request(Method::of(method), uri))
@@ -246,6 +250,11 @@ pub(super) fn read_length(value: &str) -> Option<usize> {
 fn read_meta(headers: &Headers, response: bool) -> Result<Meta, Problem> {
     let one = |name, missing| headers.get(name).filter(|v| !v.is_empty()).ok_or(Problem::Bad(missing));
     let via = headers.list("Via").next().and_then(Via::read).ok_or(Problem::Bad("no usable Via"))?;
+    // what stands beside the top one is repeated in every answer: not if it is rubbish (RFC 4475 section 3.1.2.1)
+    let mut beside = headers.get("Via").into_iter().flat_map(split_strictly);
+    if !response && beside.any(|via| Via::read(via).is_none()) {
+        return Err(Problem::Bad("a Via that cannot be read"));
+    }
     let from = NameAddr::read(one("From", "no From")?).ok_or(Problem::Bad("From cannot be read"))?;
     let to = NameAddr::read(one("To", "no To")?).ok_or(Problem::Bad("To cannot be read"))?;
     let call_id = one("Call-ID", "no Call-ID")?.to_owned();
@@ -280,13 +289,14 @@ pub(crate) fn body_text(headers: &Headers, body: &[u8], wanted: &str) -> Option<
         return None;
     }
     let (_, params) = content_type.split_once(';')?;
-    let params = super::name_addr::Params::read(params);
-    let boundary = format!("--{}", super::name_addr::unquote(params.get("boundary")?));
-    if boundary.len() < 3 || boundary.len() > 72 {
+    let params = Params::read(params)?;
+    let boundary = unquote(params.get("boundary")?);
+    if boundary.is_empty() || boundary.len() > MAX_BOUNDARY {
         return None;
     }
+    let boundary = format!("--{boundary}");
     let text = String::from_utf8_lossy(body);
-    for part in text.split(boundary.as_str()).skip(1).take(8) {
+    for part in text.split(boundary.as_str()).skip(1).take(MAX_PARTS) {
         let part = part.trim_start_matches("\r\n").trim_start_matches('\n');
         let (head, content, ended) = split_head(part.as_bytes());
         let (headers, _) = read_headers(HeadLines::new(head));
@@ -297,6 +307,7 @@ pub(crate) fn body_text(headers: &Headers, body: &[u8], wanted: &str) -> Option<
     None
 }
 
-fn is_type(content_type: &str, wanted: &str) -> bool {
+/// Whether this is the content type, whatever its parameters.
+pub(crate) fn is_type(content_type: &str, wanted: &str) -> bool {
     content_type.split(';').next().unwrap_or("").trim().eq_ignore_ascii_case(wanted)
 }

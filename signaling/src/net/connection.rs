@@ -13,6 +13,7 @@ use mio::net::TcpStream;
 
 use super::{streams::StreamLimits, tls};
 use crate::{
+    guard::{Offence, Seat},
     message::{Frame, FrameError, Framer},
     transport::{ConnectionId, Peer},
 };
@@ -42,13 +43,13 @@ pub(super) enum Stage {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Broken {
     pub(super) reason: String,
-    /// The far end did what nobody may do, as opposed to a network that failed or a connection that was closed.
-    pub(super) malformed: bool,
+    /// What the far end did that nobody may do; nothing if a network failed or a connection was closed.
+    pub(super) offence: Option<Offence>,
 }
 
 impl Broken {
-    fn new(reason: String) -> Broken {
-        Broken { reason, malformed: false }
+    pub(super) fn new(reason: String) -> Broken {
+        Broken { reason, offence: None }
     }
 }
 
@@ -67,6 +68,8 @@ pub(super) struct Connection {
     pub(super) peer: Peer,
     /// We made it, as opposed to accepted it.
     pub(super) made: bool,
+    /// What the guard gave it when it was accepted.
+    pub(super) seat: Option<Seat>,
     /// Its place in the queue of those that have something to do.
     pub(super) queued: bool,
     pub(super) readable: bool,
@@ -112,6 +115,7 @@ impl Connection {
         Connection {
             peer,
             made,
+            seat: None,
             queued: false,
             readable: false,
             counted: false,
@@ -244,7 +248,8 @@ impl Connection {
             // the alert that says why; if it cannot go, the far end has to guess
             let _ = tls.write_tls(&mut self.socket);
             let host = self.peer.name.as_deref().map_or_else(|| self.peer.address.to_string(), str::to_owned);
-            return Err(Broken { reason: tls::explain(&e, &host, self.made), malformed: true });
+            let offence = matches!(e, rustls::Error::InvalidMessage(_)).then_some(Offence::NotSip);
+            return Err(Broken { reason: tls::explain(&e, &host, self.made), offence });
         }
         if self.stage == Stage::Handshaking && !tls.is_handshaking() {
             self.stage = Stage::Open;
@@ -379,7 +384,7 @@ impl Connection {
         }
         let who = self.who();
         let seconds = |limit: Duration| limit.as_secs_f32();
-        let (malformed, reason) = match self.stage {
+        let (slow, reason) = match self.stage {
             Stage::Connecting => {
                 (false, format!("cannot connect to {who}: no answer within {} s", seconds(self.limits.connect)))
             }
@@ -401,7 +406,7 @@ impl Connection {
             }
             Stage::Open => return Some(None),
         };
-        Some(Some(Broken { reason, malformed }))
+        Some(Some(Broken { reason, offence: slow.then_some(Offence::SlowConnection) }))
     }
 
     /// It is needed although nothing happens.
@@ -419,7 +424,7 @@ impl Connection {
     }
 
     fn unreadable(&self, e: FrameError) -> Broken {
-        Broken { reason: format!("{} sent what cannot be read: {e}", self.who()), malformed: true }
+        Broken { reason: format!("{} sent what cannot be read: {e}", self.who()), offence: Some(Offence::NotSip) }
     }
 
     fn ended(&self) -> Broken {

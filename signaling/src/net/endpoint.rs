@@ -19,7 +19,7 @@ use mio::{
 use rand::{TryRng, rngs::SysRng};
 
 use super::{
-    Admission, DnsConfig, StreamLimits, StreamStats, TlsConfig, local_ip_towards,
+    DnsConfig, StreamLimits, StreamStats, TlsConfig, local_ip_towards,
     resolver::{NOT_FOUND_LIFE, Resolver},
     start_line,
     streams::{StreamEvent, Streams},
@@ -112,6 +112,13 @@ pub enum Command {
     },
     /// See [`UserAgent::ring`].
     Ring(CallId),
+    /// See [`UserAgent::progress`].
+    Progress {
+        /// The call.
+        call: CallId,
+        /// Our answer (or offer, if the INVITE had none).
+        sdp: String,
+    },
     /// See [`UserAgent::answer`].
     Answer {
         /// The call.
@@ -140,6 +147,50 @@ pub enum Command {
         /// The call.
         call: CallId,
         /// 300 to 699, usually 488.
+        status: u16,
+    },
+    /// See [`UserAgent::reoffer`].
+    Reoffer {
+        /// The call.
+        call: CallId,
+        /// Our offer.
+        sdp: String,
+    },
+    /// See [`UserAgent::info`].
+    Info {
+        /// The call.
+        call: CallId,
+        /// Such as `application/dtmf-relay`.
+        content_type: String,
+        /// What it says.
+        body: String,
+    },
+    /// See [`UserAgent::transfer`].
+    Transfer {
+        /// The call.
+        call: CallId,
+        /// As in [`Dial`].
+        to: String,
+    },
+    /// See [`UserAgent::transfer_to`].
+    TransferTo {
+        /// The call whose far end is sent away.
+        call: CallId,
+        /// The call to whose far end it is sent.
+        other: CallId,
+    },
+    /// See [`UserAgent::accept_transfer`].
+    AcceptTransfer {
+        /// The call.
+        call: CallId,
+        /// The offer of the new call.
+        sdp: String,
+    },
+    /// See [`UserAgent::reject_transfer`].
+    RejectTransfer {
+        /// The call.
+        call: CallId,
+        /// 300 to 699, usually 603.
         status: u16,
     },
 }
@@ -439,7 +490,8 @@ impl Running {
         let now = Instant::now();
         let agent = &self.agent;
         self.streams.handle_timeout(now, &|id, made| agent.needs_connection(id, made));
-        let more = self.streams.turn(now, &|_| Admission::Stranger);
+        let agent = &mut self.agent;
+        let more = self.streams.turn(now, &mut |ip| agent.admit_connection(now, ip));
         self.take_from_streams();
         let counted = self.streams.stats();
         *self.stats.streams.lock().unwrap_or_else(PoisonError::into_inner) = counted;
@@ -453,6 +505,8 @@ impl Running {
             match event {
                 StreamEvent::Message { from, bytes } => self.agent.handle_message(now, &from, &bytes),
                 StreamEvent::Closed { peer, reason } => self.agent.handle_closed(now, &peer, &reason),
+                StreamEvent::Left { seat } => self.agent.leave_connection(seat),
+                StreamEvent::Offended { from, offence } => self.agent.offend(now, from, offence),
             }
             self.send();
         }
@@ -525,6 +579,13 @@ impl Running {
                 Ok(())
             }
             Command::Ring(call) => agent.ring(now, call),
+            Command::Progress { call, sdp } => agent.progress(now, call, sdp),
+            Command::Reoffer { call, sdp } => agent.reoffer(now, call, sdp),
+            Command::Info { call, content_type, body } => agent.info(now, call, content_type, body),
+            Command::Transfer { call, to } => agent.transfer(now, call, &to),
+            Command::TransferTo { call, other } => agent.transfer_to(now, call, other),
+            Command::AcceptTransfer { call, sdp } => agent.accept_transfer(now, call, sdp),
+            Command::RejectTransfer { call, status } => agent.reject_transfer(now, call, status),
             Command::Answer { call, sdp } => agent.answer(now, call, sdp),
             Command::Reject { call, status } => agent.reject(now, call, status),
             Command::Hangup(call) => agent.hangup(now, call),

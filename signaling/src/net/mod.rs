@@ -26,7 +26,7 @@ mod unreachable;
 
 pub use dns::DnsConfig;
 pub use endpoint::{COMMAND_QUEUE, Command, EVENT_QUEUE, Endpoint, EndpointConfig, EndpointStats, TcpListen};
-pub use streams::{Admission, StreamLimits, StreamStats};
+pub use streams::{StreamLimits, StreamStats};
 pub use tls::TlsConfig;
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};

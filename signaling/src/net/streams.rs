@@ -2,7 +2,7 @@
 //!
 //! | bound | what happens beyond it |
 //! |---|---|
-//! | [`StreamLimits::accepted`], [`StreamLimits::per_address`] | the newcomer is closed at once and counted |
+//! | [`StreamLimits::accepted`], what the guard allows | the newcomer is closed at once and counted |
 //! | [`StreamLimits::made`] | the longest unused one goes |
 //! | [`StreamLimits::queue`] | the connection goes: its far end does not read |
 //! | a message's length | the connection goes, see `message::frame` |
@@ -13,7 +13,7 @@
 use std::{
     collections::{HashMap, VecDeque},
     io,
-    net::{IpAddr, Ipv6Addr, SocketAddr},
+    net::{IpAddr, SocketAddr},
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -33,6 +33,7 @@ use super::{
     tls::Tls,
 };
 use crate::{
+    guard::{DropReason, Offence, Seat},
     message::Frame,
     timer::Timers,
     transport::{ConnectionId, Peer, Transport},
@@ -58,10 +59,9 @@ const FIRST_LISTENER: usize = 8;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct StreamLimits {
-    /// Accepted connections at once. Trusted addresses have a quarter of it beside.
+    /// Accepted connections at once. What one address, and all strangers, may have of it is in
+    /// [`GuardConfig`](crate::guard::GuardConfig).
     pub accepted: usize,
-    /// Accepted connections at once from one IPv4 address or IPv6 /64; trusted ones have no such bound.
-    pub per_address: usize,
     /// Connections of our own at once.
     pub made: usize,
     /// Bytes that may wait for one far end.
@@ -84,7 +84,6 @@ impl Default for StreamLimits {
     fn default() -> StreamLimits {
         StreamLimits {
             accepted: 1024,
-            per_address: 32,
             made: 512,
             queue: 512 * 1024,
             connect: Duration::from_secs(5),
@@ -97,26 +96,21 @@ impl Default for StreamLimits {
     }
 }
 
-/// What an address may do that connects to us.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Admission {
-    /// What everybody may.
-    #[default]
-    Stranger,
-    /// A configured provider or somebody known: not bound by what strangers may use up.
-    Trusted,
-    /// Nothing: it is closed at once.
-    Banned,
-}
-
 /// What came of the connections.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug)]
 pub(super) enum StreamEvent {
     /// One whole message.
     Message { from: Peer, bytes: Vec<u8> },
     /// A connection broke, or (without a number) could not be made.
     Closed { peer: Peer, reason: String },
+    /// An accepted connection is gone: its seat goes back to the guard.
+    Left { seat: Seat },
+    /// Somebody who had connected did what nobody may.
+    Offended { from: IpAddr, offence: Offence },
 }
+
+/// Who may connect: decided before a byte is read.
+pub(super) type Admit<'a> = &'a mut dyn FnMut(IpAddr) -> Result<Seat, DropReason>;
 
 /// What was counted of stream connections.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -130,7 +124,7 @@ pub struct StreamStats {
     pub made: u64,
     /// Of our own, those that could not be made, TLS included.
     pub not_made: u64,
-    /// Closed at once: too many, or banned.
+    /// Closed at once: too many, or not let in by the guard.
     pub refused: u64,
     /// TLS handshakes that failed, either way.
     pub handshake_failures: u64,
@@ -168,8 +162,6 @@ pub(super) struct Streams {
     connections: HashMap<ConnectionId, Connection>,
     /// The connection that serves a place.
     places: HashMap<Place, ConnectionId>,
-    /// Accepted ones, by IPv4 address or IPv6 /64.
-    per_address: HashMap<IpAddr, usize>,
     accepted: usize,
     /// Those with something to do, each once.
     ready: VecDeque<ConnectionId>,
@@ -192,7 +184,6 @@ impl Streams {
             paused_until: None,
             connections: HashMap::new(),
             places: HashMap::new(),
-            per_address: HashMap::new(),
             accepted: 0,
             ready: VecDeque::new(),
             timers: Timers::new(),
@@ -248,7 +239,7 @@ impl Streams {
     }
 
     /// Accepts and reads, as much as is fair; true if there is more to do at once.
-    pub(super) fn turn(&mut self, now: Instant, admit: &dyn Fn(IpAddr) -> Admission) -> bool {
+    pub(super) fn turn(&mut self, now: Instant, admit: Admit) -> bool {
         let more = self.accept(now, admit);
         for _ in 0..VISITS_A_TURN {
             let Some(id) = self.ready.pop_front() else { break };
@@ -271,7 +262,7 @@ impl Streams {
                 Some(None) if needed(id, connection.made) => connection.keep(now),
                 Some(None) => {
                     let reason = format!("nothing happened on the connection to {} for long", connection.who());
-                    self.remove(id, &Broken { reason, malformed: false });
+                    self.remove(id, &Broken::new(reason));
                 }
             }
             self.refresh(id);
@@ -374,7 +365,7 @@ impl Streams {
         }
         let oldest = self.connections.values().filter(|c| c.made).min_by_key(|c| c.last_used());
         if let Some(id) = oldest.and_then(Connection::id) {
-            self.remove(id, &Broken { reason: "too many connections are open".into(), malformed: false });
+            self.remove(id, &Broken::new("too many connections are open".into()));
         }
     }
 
@@ -404,7 +395,7 @@ impl Streams {
     }
 
     /// Takes in who waits at the listeners; true if more may wait.
-    fn accept(&mut self, now: Instant, admit: &dyn Fn(IpAddr) -> Admission) -> bool {
+    fn accept(&mut self, now: Instant, admit: Admit) -> bool {
         if self.paused_until.is_some() {
             return false;
         }
@@ -415,7 +406,7 @@ impl Streams {
                 match listener.socket.accept() {
                     Ok((stream, from)) => {
                         let transport = listener.transport;
-                        self.take(now, stream, from, transport, admit);
+                        self.take(now, stream, from, transport, &mut *admit);
                     }
                     Err(e) if e.kind() == io::ErrorKind::WouldBlock => listener.ready = false,
                     Err(e) if is_exhausted(&e) => {
@@ -432,42 +423,28 @@ impl Streams {
         left == 0
     }
 
-    fn take(
-        &mut self,
-        now: Instant,
-        stream: TcpStream,
-        from: SocketAddr,
-        transport: Transport,
-        admit: &dyn Fn(IpAddr) -> Admission,
-    ) {
+    fn take(&mut self, now: Instant, stream: TcpStream, from: SocketAddr, transport: Transport, admit: Admit) {
         let address = SocketAddr::new(from.ip().to_canonical(), from.port());
-        let key = network(address.ip());
-        let of_address = self.per_address.get(&key).copied().unwrap_or_default();
-        let StreamLimits { accepted, per_address, .. } = self.limits;
-        let welcome = match admit(address.ip()) {
-            Admission::Stranger => self.accepted < accepted && of_address < per_address,
-            Admission::Trusted => self.accepted < accepted + accepted / 4,
-            Admission::Banned => false,
+        let full = self.accepted >= self.limits.accepted;
+        let seat = if full { Err(DropReason::Connections) } else { admit(address.ip()) };
+        let seat = match seat {
+            Ok(seat) => seat,
+            Err(reason) => {
+                self.stats.refused += 1;
+                return log::debug!("connection of {address} refused: {reason:?}");
+            }
         };
-        if !welcome {
-            self.stats.refused += 1;
-            log::debug!("connection of {address} refused");
-            return;
-        }
-        let tls = match transport {
-            Transport::Tls => match self.tls.server() {
-                Some(tls) => Some(tls),
-                None => return,
-            },
-            _ => None,
-        };
+        let tls = if transport == Transport::Tls { self.tls.server() } else { None };
         let peer = Peer { transport, address, connection: None, name: None };
-        if let Some(id) = self.add(now, peer, stream, tls, false) {
-            log::debug!("connection {} of {address} by {transport}", id.0);
-            self.stats.accepted += 1;
-            self.accepted += 1;
-            *self.per_address.entry(key).or_default() += 1;
-        }
+        let added =
+            if tls.is_some() == (transport == Transport::Tls) { self.add(now, peer, stream, tls, false) } else { None };
+        let Some(connection) = added.and_then(|id| self.connections.get_mut(&id)) else {
+            return self.events.push_back(StreamEvent::Left { seat });
+        };
+        log::debug!("connection of {address} by {transport}");
+        connection.seat = Some(seat);
+        self.stats.accepted += 1;
+        self.accepted += 1;
     }
 
     /// One read, and what comes of it.
@@ -522,7 +499,6 @@ impl Streams {
             self.places.remove(&place);
         }
         log::debug!("connection {} with {peer} is gone: {}", id.0, broken.reason);
-        self.stats.abused += u64::from(broken.malformed && !connection.made);
         self.stats.handshake_failures += u64::from(connection.stage == Stage::Handshaking);
         if connection.made {
             if connection.stage != Stage::Open {
@@ -531,26 +507,18 @@ impl Streams {
             }
         } else {
             self.accepted -= 1;
-            let key = network(peer.address.ip());
-            if let Some(count) = self.per_address.get_mut(&key) {
-                *count -= 1;
-                if *count == 0 {
-                    self.per_address.remove(&key);
-                }
+            if let Some(offence) = broken.offence {
+                self.stats.abused += 1;
+                self.events.push_back(StreamEvent::Offended { from: peer.address.ip(), offence });
             }
+        }
+        if let Some(seat) = connection.seat.take() {
+            self.events.push_back(StreamEvent::Left { seat });
         }
         // of who never said anything nobody knows
         if connection.made || connection.is_proven() {
             self.events.push_back(StreamEvent::Closed { peer, reason: broken.reason.clone() });
         }
-    }
-}
-
-/// What counts as one address: a machine of IPv6 has a whole /64 to come from.
-fn network(ip: IpAddr) -> IpAddr {
-    match ip {
-        IpAddr::V4(_) => ip,
-        IpAddr::V6(v6) => Ipv6Addr::from_bits(v6.to_bits() >> 64 << 64).into(),
     }
 }
 

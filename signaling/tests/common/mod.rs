@@ -14,6 +14,7 @@ use std::{
 
 use mr_sip_signaling::{
     CallId, ConnectionId, Dial, EndCause, Event, Peer, Target, Transport, UserAgent, UserAgentConfig,
+    guard::{GuardConfig, Strangers},
 };
 
 /// How the link treats datagrams.
@@ -116,7 +117,7 @@ pub fn sdp(port: u16) -> String {
 }
 
 pub fn dial(to: impl Into<String>) -> Dial {
-    Dial { account: None, to: to.into(), sdp: sdp(4000) }
+    Dial { account: None, to: to.into(), sdp: sdp(4000), ..Dial::default() }
 }
 
 impl Net {
@@ -132,7 +133,12 @@ impl Net {
         let agents: Vec<_> = configs
             .into_iter()
             .enumerate()
-            .map(|(i, config)| {
+            .map(|(i, mut config)| {
+                // whoever has not said how strangers are to be treated is not about that
+                if config.guard == GuardConfig::default() {
+                    config.guard.strangers = Strangers::Answer;
+                    config.guard.trusted = vec!["0.0.0.0/0".parse().expect("a network")];
+                }
                 let mut bytes = [i as u8 + 1; 32];
                 bytes[..8].copy_from_slice(&seed.to_le_bytes());
                 UserAgent::new(config, bytes).expect("a good configuration")

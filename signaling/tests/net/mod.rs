@@ -30,7 +30,7 @@ pub fn offer() -> String {
 }
 
 pub fn dial(endpoint: &Endpoint, to: String, sdp: String) {
-    endpoint.command(Command::Dial { tag: 1, dial: Dial { account: None, to, sdp } }).unwrap();
+    endpoint.command(Command::Dial { tag: 1, dial: Dial { to, sdp, ..Dial::default() } }).unwrap();
 }
 
 #[track_caller]
