@@ -8,7 +8,7 @@ use std::{
     net::{TcpListener, TcpStream},
     path::PathBuf,
     thread,
-    time::Duration,
+    time::{Duration, SystemTime},
 };
 
 use mr_sip_signaling::{
@@ -65,6 +65,12 @@ impl House {
     fn write(&self, name: &str, text: &str) -> PathBuf {
         fs::write(self.path(name), text).unwrap();
         self.path(name)
+    }
+
+    /// So many days from now: a file system's clock may not tell two quick changes apart.
+    fn dated(&self, name: &str, days: u64) {
+        let file = fs::File::options().write(true).open(self.path(name)).unwrap();
+        file.set_modified(SystemTime::now() + Duration::from_secs(days * 24 * 3600)).unwrap();
     }
 
     /// A certificate of the authority and its key, as files.
@@ -297,6 +303,19 @@ fn case_18_and_19_garbage_and_silence_at_our_tls_port_are_counted_and_shown_out(
     // and it goes on
     let a = house.caller();
     call_up(&a, &b, over_tls("localhost", &b));
+}
+
+#[test]
+fn a_renewed_certificate_is_taken_up_without_a_restart_and_a_bad_one_is_not() {
+    let house = House::new();
+    let b = server(house.signed(&Wanted { until: 2024, ..GOOD }));
+    says(&refused(&house.caller(), "localhost", &b), &["expired"]);
+    house.signed(&GOOD);
+    house.dated("cert.pem", 1);
+    call_up(&house.caller(), &b, over_tls("localhost", &b));
+    house.write("cert.pem", "half a certif");
+    house.dated("cert.pem", 2);
+    call_up(&house.caller(), &b, over_tls("localhost", &b));
 }
 
 #[test]

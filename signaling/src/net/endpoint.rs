@@ -12,14 +12,13 @@ use std::{
 };
 
 use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
-use mio::{
-    Events, Interest, Poll, Token, Waker,
-    net::{TcpListener, UdpSocket},
-};
+use mio::{Events, Interest, Poll, Token, Waker, net::UdpSocket};
 use rand::{TryRng, rngs::SysRng};
 
 use super::{
-    DnsConfig, StreamLimits, StreamStats, TlsConfig, local_ip_towards,
+    StreamStats,
+    config::{EndpointConfig, Sockets},
+    local_ip_towards,
     resolver::{NOT_FOUND_LIFE, Resolver},
     start_line,
     streams::{StreamEvent, Streams},
@@ -27,7 +26,7 @@ use super::{
     unreachable,
 };
 use crate::{
-    agent::{LocalIp, Seed, Transmit, UserAgent, UserAgentConfig},
+    agent::{LocalIp, Seed, Transmit, UserAgent},
     error::SignalingError,
     event::{CallId, Dial, Event},
     transport::Transport,
@@ -43,8 +42,6 @@ const DATAGRAMS_A_TURN: usize = 256;
 const EVENT_RETRY: Duration = Duration::from_millis(5);
 /// How long an endpoint that closes waits for BYEs and unregistrations to be answered.
 const CLOSE_LIMIT: Duration = Duration::from_secs(2);
-/// How often a port is looked for that is free for both UDP and TCP.
-const PORT_TRIES: usize = 16;
 /// Readiness taken per wake-up; what is beyond comes with the next.
 const READY_A_TURN: usize = 256;
 /// The largest UDP payload.
@@ -52,52 +49,6 @@ const LARGEST_DATAGRAM: usize = 65_535;
 
 const SOCKET: Token = Token(0);
 const WAKER: Token = Token(1);
-
-/// How an endpoint is set up.
-#[derive(Debug, Clone)]
-pub struct EndpointConfig {
-    /// Where to listen; port 0 takes any free one, an unspecified address all interfaces.
-    pub bind: SocketAddr,
-    /// Whether TCP connections are accepted, and where.
-    pub tcp: TcpListen,
-    /// Where TLS connections are accepted, if they are: needs a certificate. Port 0 takes any free one.
-    pub tls: Option<SocketAddr>,
-    /// Whom we trust and who we are.
-    pub tls_files: TlsConfig,
-    /// Bounds and deadlines of stream connections.
-    pub streams: StreamLimits,
-    /// Who answers for names.
-    pub dns: DnsConfig,
-    /// The user agent; its `local`, `local_ip` and ports are filled in.
-    pub agent: UserAgentConfig,
-}
-
-impl EndpointConfig {
-    /// UDP and TCP at one address; connections of our own by TCP and TLS, with the system's authorities and name servers.
-    pub fn new(bind: SocketAddr, agent: UserAgentConfig) -> EndpointConfig {
-        EndpointConfig {
-            bind,
-            tcp: TcpListen::default(),
-            tls: None,
-            tls_files: TlsConfig::default(),
-            streams: StreamLimits::default(),
-            dns: DnsConfig::default(),
-            agent,
-        }
-    }
-}
-
-/// Where TCP connections are accepted. Connections of our own are made all the same.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum TcpListen {
-    /// At the address and port of UDP; if somebody else has that port, nowhere, and the log says so.
-    #[default]
-    LikeUdp,
-    /// Here, or the endpoint does not start.
-    At(SocketAddr),
-    /// Nowhere.
-    Off,
-}
 
 /// What the user agent can be told, across the thread.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -388,44 +339,6 @@ const FULL: &str = "its queue is full";
 impl Drop for Endpoint {
     fn drop(&mut self) {
         self.close();
-    }
-}
-
-/// The sockets that listen.
-struct Sockets {
-    udp: UdpSocket,
-    tcp: Option<TcpListener>,
-    tls: Option<TcpListener>,
-}
-
-impl Sockets {
-    fn open(config: &EndpointConfig) -> Result<Sockets, SignalingError> {
-        let listen = |addr| TcpListener::bind(addr).map_err(|source| SignalingError::Socket { addr, source });
-        let bound = |addr| UdpSocket::bind(addr).map_err(|source| SignalingError::Socket { addr, source });
-        let tls = config.tls.map(listen).transpose()?;
-        let mut udp = bound(config.bind)?;
-        let tcp = match config.tcp {
-            TcpListen::Off => None,
-            TcpListen::At(addr) => Some(listen(addr)?),
-            TcpListen::LikeUdp => {
-                // ports that are no good are kept until a good one is found, so that none comes twice
-                let mut tried = Vec::new();
-                loop {
-                    let at = udp.local_addr().map_err(|source| SignalingError::Socket { addr: config.bind, source })?;
-                    match TcpListener::bind(at) {
-                        Ok(listener) => break Some(listener),
-                        Err(_) if config.bind.port() == 0 && tried.len() < PORT_TRIES => {
-                            tried.push(std::mem::replace(&mut udp, bound(config.bind)?));
-                        }
-                        Err(e) => {
-                            log::warn!("no TCP connections are accepted: cannot listen on {at}: {e}");
-                            break None;
-                        }
-                    }
-                }
-            }
-        };
-        Ok(Sockets { udp, tcp, tls })
     }
 }
 

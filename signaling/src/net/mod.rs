@@ -3,6 +3,7 @@
 //! | file | what it is for |
 //! |---|---|
 //! | `endpoint` | the thread, its loop, and the handle to it |
+//! | `config` | how it is set up, and its sockets |
 //! | `streams`, `connection` | TCP and TLS connections, made and accepted, with their bounds and deadlines |
 //! | `tls` | whom we trust, who we are, and what went wrong in words |
 //! | `resolver`, `dns` | names to servers by RFC 3263, on a thread of its own |
@@ -16,6 +17,7 @@
 //! | datagrams out | the socket's buffer | dropped and counted: SIP sends again |
 //! | bytes out on a connection | [`StreamLimits::queue`] | the connection is closed: its far end does not read |
 
+mod config;
 mod connection;
 mod dns;
 mod endpoint;
@@ -24,8 +26,9 @@ mod streams;
 mod tls;
 mod unreachable;
 
+pub use config::{EndpointConfig, TcpListen};
 pub use dns::DnsConfig;
-pub use endpoint::{COMMAND_QUEUE, Command, EVENT_QUEUE, Endpoint, EndpointConfig, EndpointStats, TcpListen};
+pub use endpoint::{COMMAND_QUEUE, Command, EVENT_QUEUE, Endpoint, EndpointStats};
 pub use streams::{StreamLimits, StreamStats};
 pub use tls::TlsConfig;
 

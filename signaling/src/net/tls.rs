@@ -8,6 +8,7 @@
 use std::{
     path::{Path, PathBuf},
     sync::Arc,
+    time::SystemTime,
 };
 
 use rustls::{
@@ -36,7 +37,44 @@ pub struct TlsConfig {
 #[derive(Debug)]
 pub(super) struct Tls {
     client: Arc<ClientConfig>,
-    server: Option<Arc<ServerConfig>>,
+    server: Option<Server>,
+}
+
+/// Who we are. Certificates live for weeks and the process for months, so the files are read again when they change.
+#[derive(Debug)]
+struct Server {
+    certificate: PathBuf,
+    key: PathBuf,
+    changed: [Option<SystemTime>; 2],
+    config: Arc<ServerConfig>,
+}
+
+impl Server {
+    fn new(certificate: &Path, key: &Path) -> Result<Server, SignalingError> {
+        let changed = changed(certificate, key);
+        let config = Arc::new(server_config(&Arc::new(ring::default_provider()), certificate, key)?);
+        Ok(Server { certificate: certificate.to_owned(), key: key.to_owned(), changed, config })
+    }
+
+    /// Takes new files, if they are any good; else those that were good go on, and the log says so once.
+    fn refresh(&mut self) {
+        let changed = changed(&self.certificate, &self.key);
+        if changed == self.changed {
+            return;
+        }
+        self.changed = changed;
+        match Server::new(&self.certificate, &self.key) {
+            Ok(new) => {
+                log::info!("the certificate {} is new", self.certificate.display());
+                *self = new;
+            }
+            Err(e) => log::error!("the certificate of before is used further: {e}"),
+        }
+    }
+}
+
+fn changed(certificate: &Path, key: &Path) -> [Option<SystemTime>; 2] {
+    [certificate, key].map(|file| file.metadata().and_then(|m| m.modified()).ok())
 }
 
 impl Tls {
@@ -46,7 +84,7 @@ impl Tls {
         let client = client_config(&provider, config.ca_file.as_deref())?;
         let server = match (&config.certificate, &config.key) {
             (None, None) => None,
-            (Some(certificate), Some(key)) => Some(Arc::new(server_config(&provider, certificate, key)?)),
+            (Some(certificate), Some(key)) => Some(Server::new(certificate, key)?),
             (Some(file), None) => return Err(bad(file, "has no key beside it: both are needed")),
             (None, Some(file)) => return Err(bad(file, "has no certificate beside it: both are needed")),
         };
@@ -70,8 +108,10 @@ impl Tls {
     }
 
     /// For a connection that was accepted.
-    pub(super) fn server(&self) -> Option<rustls::Connection> {
-        let connection = ServerConnection::new(self.server.clone()?);
+    pub(super) fn server(&mut self) -> Option<rustls::Connection> {
+        let server = self.server.as_mut()?;
+        server.refresh();
+        let connection = ServerConnection::new(server.config.clone());
         connection.map(Into::into).map_err(|e| log::warn!("no TLS connection accepted: {e}")).ok()
     }
 }
