@@ -3,15 +3,19 @@
 mod net;
 mod processes;
 
-use std::{fs, process::Command as Process};
+use std::{
+    fs,
+    net::{TcpListener, TcpStream, UdpSocket},
+    process::Command as Process,
+};
 
 use mr_sip_signaling::{
     EndCause, Event,
     net::{Command, Endpoint, EndpointConfig, TlsConfig},
     sdp::{self, LocalMedia},
 };
-use net::{config, dial, ended, offer, start_with, wait};
-use processes::{Running, free_port};
+use net::{config, dial, ended, offer, start_with, until, wait};
+use processes::Running;
 use rcgen::{CertificateParams, KeyPair};
 use tempfile::TempDir;
 
@@ -30,6 +34,19 @@ fn endpoint(folder: &TempDir) -> Endpoint {
     let file = |name: &str| Some(folder.path().join(name));
     let tls_files = TlsConfig { ca_file: file("cert.pem"), certificate: file("cert.pem"), key: file("key.pem") };
     start_with(EndpointConfig { tls: Some("127.0.0.1:0".parse().unwrap()), tls_files, ..config() })
+}
+
+/// A port that is free, and the one after it. Below those that the system hands out by itself, so that no socket that is
+/// opened meanwhile takes one.
+fn free_pair() -> u16 {
+    loop {
+        let port = fastrand::u16(20_000..32_000);
+        let free =
+            |port| UdpSocket::bind(("127.0.0.1", port)).is_ok() && TcpListener::bind(("127.0.0.1", port)).is_ok();
+        if free(port) && free(port + 1) {
+            return port;
+        }
+    }
 }
 
 /// A baresip that answers every call: by UDP and TCP at this port, by TLS at the next.
@@ -57,9 +74,9 @@ fn baresip(folder: &TempDir, port: u16, transport: &str, command: Option<&str>) 
 
 fn is_called_over(transport: &str, offset: u16) {
     let folder = folder();
-    let (a, port) = (endpoint(&folder), free_port());
-    let mut baresip = baresip(&folder, port, transport, None);
-    baresip.listens(port);
+    let (a, port) = (endpoint(&folder), free_pair());
+    let _baresip = baresip(&folder, port, transport, None);
+    until("listening", || TcpStream::connect(("127.0.0.1", port + offset)).is_ok());
     dial(&a, format!("sip:bob@127.0.0.1:{};transport={transport}", port + offset), offer());
     let call = wait(&a, |e| match e {
         Event::Answered { call, .. } => Some(*call),
@@ -75,7 +92,7 @@ fn calls_over(transport: &str, at: impl Fn(&Endpoint) -> u16) {
     let folder = folder();
     let a = endpoint(&folder);
     let command = format!("/dial sip:agent@127.0.0.1:{};transport={transport}", at(&a));
-    let baresip = baresip(&folder, free_port(), transport, Some(&command));
+    let baresip = baresip(&folder, free_pair(), transport, Some(&command));
     let (call, offer) = wait(&a, |e| match e {
         Event::Incoming { call, offer, .. } => Some((*call, offer.clone())),
         _ => None,
