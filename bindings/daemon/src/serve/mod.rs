@@ -221,7 +221,7 @@ fn endpoint_config(config: &Config) -> EndpointConfig {
     agent.max_calls = config.sip.max_calls;
     agent.ring_limit = Duration::from_secs(config.sip.ring_timeout_s + 5).max(LONGEST_RING);
     agent.accounts = accounts(config);
-    EndpointConfig { bind: config.sip.bind, agent }
+    EndpointConfig::new(config.sip.bind, agent)
 }
 
 /// The accounts as signaling wants them; also what `doctor` tries.
