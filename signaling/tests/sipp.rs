@@ -37,7 +37,19 @@ fn sipp(scenario: &str, args: &[&str]) -> Running {
     command
         .arg("-sf")
         .arg(file)
-        .args(["-i", "127.0.0.1", "-nostdin", "-trace_err", "-error_file", "/dev/stderr", "-timeout", "25s", "-timeout_error", "-recv_timeout", "20000"])
+        .args([
+            "-i",
+            "127.0.0.1",
+            "-nostdin",
+            "-trace_err",
+            "-error_file",
+            "/dev/stderr",
+            "-timeout",
+            "25s",
+            "-timeout_error",
+            "-recv_timeout",
+            "20000",
+        ])
         .args(args);
     Running::start(command, "sipp", "sip-tester")
 }
