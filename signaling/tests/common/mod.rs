@@ -291,6 +291,14 @@ impl Net {
         self.events[agent].iter().any(fits)
     }
 
+    /// The call has not ended, as far as its application knows.
+    pub fn live(&mut self, agent: usize, call: CallId) -> bool {
+        let now = self.now;
+        // nothing was offered, but first of all there must be a call
+        let error = self.agents[agent].reject_reoffer(now, call, 488);
+        matches!(error, Err(mr_sip_signaling::SignalingError::WrongState { .. }))
+    }
+
     /// Nothing is left of any call.
     pub fn is_quiet(&self) -> bool {
         self.agents.iter().all(|a| a.is_idle() && a.poll_timeout().is_none())
