@@ -167,7 +167,7 @@ impl Switchboard {
         let account = self.account_for(request)?;
         let first_hop = account
             .and_then(|name| self.config.accounts.iter().find(|a| a.name == name))
-            .and_then(|account| literal_address(account.proxy.as_deref().unwrap_or(&account.registrar)));
+            .and_then(|account| literal_address(account.proxy.first().unwrap_or(&account.registrar)));
         let peer = first_hop.or_else(|| literal_address(request.to.rsplit('@').next()?));
         let (port, local) = self.local_media(peer).map_err(|error| no_media(&error))?;
         let from = account.and_then(|name| self.config.accounts.iter().find(|a| a.name == name));

@@ -161,9 +161,10 @@ impl Switchboard {
                 .media
                 .codecs
                 .iter()
-                .map(|codec| match codec {
-                    CodecName::Pcmu => AudioCodec::Pcmu,
-                    CodecName::Pcma => AudioCodec::Pcma,
+                .filter_map(|codec| match codec {
+                    CodecName::Pcmu => Some(AudioCodec::Pcmu),
+                    CodecName::Pcma => Some(AudioCodec::Pcma),
+                    CodecName::Opus | CodecName::G722 => None,
                 })
                 .collect(),
             telephone_event: true,
