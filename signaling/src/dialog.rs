@@ -48,13 +48,16 @@ impl Dialog {
 
     /// The dialog that our answer to an INVITE makes; `None` if it has no Contact to send requests to.
     pub(crate) fn of_callee(invite: &Request, meta: &Meta, local_tag: &str, from: &Peer) -> Option<Dialog> {
+        // RFC 2543 let an INVITE go without a Contact; requests go to the caller's address then
+        let old = !meta.via.has_cookie() && invite.headers.get("Contact").is_none() && meta.from.uri.is_sip();
+        let target = if old { Some(meta.from.uri.clone()) } else { contact_of(&invite.headers) };
         Some(Dialog {
             call_id: meta.call_id.clone(),
             local: meta.to.clone().with_tag(local_tag),
             remote: meta.from.clone(),
             local_cseq: 0,
             remote_cseq: Some(meta.cseq),
-            target: contact_of(&invite.headers)?,
+            target: target?,
             routes: invite.headers.list("Record-Route").filter_map(NameAddr::read).collect(),
             flow: Some(from.clone()).filter(|peer| peer.connection.is_some()),
         })

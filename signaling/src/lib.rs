@@ -25,12 +25,16 @@ mod call;
 mod dialog;
 mod error;
 mod event;
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod guard;
 mod message;
 pub mod net;
 mod registration;
 pub mod sdp;
 mod timer;
+pub mod toll;
+pub mod trace;
 mod transaction;
 mod transport;
 

@@ -36,7 +36,7 @@ fn offer_and_answer_arrive_and_ringing_is_told() {
         Event::Incoming { call, offer, from, .. } => Some((*call, offer.clone(), from.clone())),
         _ => None,
     });
-    assert!(offer.unwrap().contains("m=audio 4000 RTP/AVP 0 8 101"));
+    assert!(offer.unwrap().contains("m=audio 4000 RTP/AVP 111 9 0 8 101 110"));
     assert_eq!(from, "sip:mr-sip@10.0.0.1:5060");
     net.agents[1].ring(net.now, theirs).unwrap();
     let status = net.wait(0, MINUTE, |e| match e {

@@ -249,6 +249,110 @@ fn case_3_huge_messages_are_refused_within_bounds() {
     unharmed(&mut net);
 }
 
+/// A message of about 64 kB whose 7 long headers, within the limits, each are this pattern over and over.
+fn long(pattern: &str) -> Vec<u8> {
+    let base = String::from_utf8(Asking { call_id: "long", branch: "long", ..INVITE }.bytes()).unwrap();
+    let value = pattern.repeat(8_000 / pattern.len());
+    let names = [
+        "Via: SIP/2.0/UDP h",
+        "Contact: <sip:h>",
+        "Route: <sip:h>",
+        "Record-Route: <sip:h>",
+        "Require: x",
+        "Accept: x",
+    ];
+    let headers: String = names.iter().map(|name| format!("{name}{value}\r\n")).collect();
+    base.replace("Max-Forwards: 70\r\n", &headers)
+        .replace("From: <sip:peer@10.0.0.50>", &format!("From: <sip:peer@10.0.0.50>{value}"))
+        .into_bytes()
+}
+
+/// The least of many times, which a busy machine does not change much.
+fn cost(bytes: &[u8]) -> Duration {
+    let mut net = Net::of(1, Link::GOOD, 1);
+    let times = (0..50).map(|_| {
+        let begin = Instant::now();
+        net.agents[0].handle_datagram(net.now, peer(), bytes);
+        let took = begin.elapsed();
+        while net.agents[0].poll_transmit().is_some() {}
+        took
+    });
+    times.min().unwrap()
+}
+
+#[test]
+fn case_3_hostile_headers_cost_no_more_than_harmless_ones() {
+    let harmless = cost(&long("x"));
+    // each byte looked at anew for each other one would cost thousands of times as much; 40 leaves room for one
+    // allocation for each of what a pattern may make thousands of
+    for pattern in [
+        "\"",
+        "\\\"",
+        ",",
+        "\",",
+        "<",
+        "<\"",
+        ">",
+        ";",
+        ";=",
+        ";a",
+        ";a=\"",
+        ",;",
+        "\r\n ",
+        "\r\n\t,",
+        "a,b;c=\"d\";",
+        "%00",
+        "@",
+        ":",
+        "/",
+        "[",
+        "]",
+        "\u{1F4DE}",
+        "\0",
+    ] {
+        let took = cost(&long(pattern));
+        assert!(took < harmless * 40 + Duration::from_millis(1), "{pattern:?} took {took:?}, harmless {harmless:?}");
+    }
+}
+
+#[test]
+fn case_3_each_limit_has_its_answer() {
+    let base = String::from_utf8(Asking { method: "OPTIONS", ..INVITE }.bytes()).unwrap();
+    let from = "From: <sip:peer@10.0.0.50>";
+    let headers = |n: usize| base.replace("Max-Forwards: 70\r\n", &"A: b\r\n".repeat(n));
+    for (what, text, status) in [
+        ("a long Request-URI", base.replacen("sip:agent@", &format!("sip:{}@", "a".repeat(2_000)), 1), "200"),
+        ("too long a Request-URI", base.replacen("sip:agent@", &format!("sip:{}@", "a".repeat(2_040)), 1), "414"),
+        ("many parameters", base.replace(from, &format!("{from}{}", ";p=q".repeat(63))), "200"),
+        ("too many parameters", base.replace(from, &format!("{from}{}", ";p=q".repeat(64))), "400"),
+        ("too long a URI", base.replace("sip:peer@", &format!("sip:{}@", "a".repeat(2_040))), "400"),
+        ("many headers", headers(120), "200"),
+        ("too many headers", headers(122), "513"),
+        ("a long header", base.replace("Max-Forwards: 70", &format!("A: {}", "b".repeat(8_189))), "200"),
+        ("too long a header", base.replace("Max-Forwards: 70", &format!("A: {}", "b".repeat(8_190))), "513"),
+    ] {
+        let mut net = Net::of(1, Link::GOOD, 1);
+        net.peer_says(text.as_bytes());
+        net.soon();
+        assert_eq!(net.take_kinds_to_peer(), [format!("{status} OPTIONS")], "{what}");
+    }
+}
+
+#[test]
+fn case_5_only_the_first_parts_of_a_body_are_looked_at() {
+    let answered = |before: usize| {
+        let part = "--b\r\nContent-Type: text/plain\r\n\r\nx\r\n".repeat(before);
+        let body = format!("{part}--b\r\nContent-Type: application/sdp\r\n\r\n{}\r\n--b--\r\n", sdp(7000));
+        let headers = "Content-Type: multipart/mixed;boundary=b\r\n";
+        let mut net = Net::of(1, Link::GOOD, 1);
+        net.peer_says(&Asking { headers, body: &body, ..INVITE }.bytes());
+        net.take_kinds_to_peer()
+    };
+    assert_eq!(answered(7), ["100 INVITE"]);
+    assert_eq!(answered(8), ["415 INVITE"]);
+    assert_eq!(answered(1_000), ["415 INVITE"]);
+}
+
 #[test]
 fn case_4_lying_lengths_are_refused() {
     let (mut net, _) = busy();

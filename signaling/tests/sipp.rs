@@ -37,7 +37,7 @@ fn sipp(scenario: &str, args: &[&str]) -> Running {
     command
         .arg("-sf")
         .arg(file)
-        .args(["-i", "127.0.0.1", "-nostdin", "-timeout", "25s", "-timeout_error", "-recv_timeout", "20000"])
+        .args(["-i", "127.0.0.1", "-nostdin", "-trace_err", "-error_file", "/dev/stderr", "-timeout", "25s", "-timeout_error", "-recv_timeout", "20000"])
         .args(args);
     Running::start(command, "sipp", "sip-tester")
 }
@@ -76,7 +76,7 @@ fn sipp_calls_a_hundred_times_with_a_digit_and_a_hold_each() {
                 assert!(display_name.as_deref().unwrap_or("").starts_with("Caller "));
                 endpoint.command(Command::Ring(*call)).unwrap();
                 let (sdp, plan) = sdp::answer(offer.as_deref().expect("an offer"), &media()).expect("PCMA");
-                assert_eq!((plan.payload_type, plan.telephone_event), (8, Some(97)));
+                assert_eq!((plan.payload_type, plan.telephone_event.map(|d| d.payload_type)), (8, Some(97)));
                 endpoint.command(Command::Answer { call: *call, sdp }).unwrap();
             }
             Event::Digit { digit: '5', duration, .. } if duration.as_millis() == 200 => digits += 1,
@@ -221,5 +221,127 @@ fn a_wrong_password_is_told_once_and_not_hammered() {
     });
     assert_eq!(status, Some(403));
     assert!(retry_in > Duration::from_secs(120), "{retry_in:?}");
+    sipp.succeeds(LIMIT);
+}
+
+/// Answers everything that is offered, and hands on what else is told.
+fn accept_all(endpoint: &Endpoint, event: &Event) {
+    match event {
+        Event::Incoming { call, offer, .. } => {
+            let (sdp, _) = sdp::answer(offer.as_deref().expect("an offer"), &media()).expect("PCMA");
+            endpoint.command(Command::Answer { call: *call, sdp }).unwrap();
+        }
+        Event::Reoffer { call, sdp } => {
+            let (sdp, _) = sdp::answer(sdp.as_deref().expect("an offer"), &media()).expect("PCMA");
+            endpoint.command(Command::AnswerReoffer { call: *call, sdp }).unwrap();
+        }
+        _ => {}
+    }
+}
+
+fn ended(event: &Event) -> Option<EndCause> {
+    match event {
+        Event::Ended { cause, .. } => Some(*cause),
+        _ => None,
+    }
+}
+
+#[test]
+fn case_33_a_caller_that_never_acknowledges_is_hung_up_after_64_t1() {
+    let endpoint = endpoint(Vec::new());
+    let target = endpoint.local_addr().to_string();
+    let mut sipp = sipp("uac_no_ack.xml", &[&target, "-m", "1", "-timeout", "60s", "-recv_timeout", "45000"]);
+    let began = Instant::now();
+    let cause = loop {
+        assert!(began.elapsed() < LIMIT * 2, "the call goes on");
+        let Some(event) = endpoint.recv_timeout(Duration::from_millis(100)) else { continue };
+        accept_all(&endpoint, &event);
+        if let Some(cause) = ended(&event) {
+            break cause;
+        }
+    };
+    assert_eq!(cause, EndCause::Timeout);
+    sipp.succeeds(LIMIT);
+}
+
+#[test]
+fn case_34_a_200_that_crosses_our_cancel_is_acknowledged_and_ended() {
+    let endpoint = endpoint(Vec::new());
+    let port = free_port();
+    let mut sipp = sipp("uas_late_200.xml", &["-p", &port.to_string(), "-m", "1"]);
+    sipp.listens(port);
+    let dial = Dial { to: format!("sip:odd@127.0.0.1:{port}"), sdp: sdp::offer(&media()), account: None };
+    endpoint.command(Command::Dial { tag: 1, dial }).unwrap();
+    let cause = wait(&endpoint, |event| {
+        if let Event::Progress { call, status: 180, .. } = event {
+            endpoint.command(Command::Hangup(*call)).unwrap();
+        }
+        ended(event)
+    });
+    assert_eq!(cause, EndCause::LocalHangup);
+    sipp.succeeds(LIMIT);
+}
+
+#[test]
+fn provisional_answers_of_every_kind_come_before_the_answer() {
+    let endpoint = endpoint(Vec::new());
+    let port = free_port();
+    let mut sipp = sipp("uas_provisionals.xml", &["-p", &port.to_string(), "-m", "1"]);
+    sipp.listens(port);
+    let dial = Dial { to: format!("sip:odd@127.0.0.1:{port}"), sdp: sdp::offer(&media()), account: None };
+    endpoint.command(Command::Dial { tag: 1, dial }).unwrap();
+    let mut progress = Vec::new();
+    let call = wait(&endpoint, |event| match event {
+        Event::Progress { status, sdp, .. } => {
+            progress.push((*status, sdp.is_some()));
+            None
+        }
+        Event::Answered { call, .. } => Some(*call),
+        _ => None,
+    });
+    assert_eq!(progress, [(180, false), (183, true), (180, false), (182, false)]);
+    endpoint.command(Command::Hangup(call)).unwrap();
+    sipp.succeeds(LIMIT);
+}
+
+#[test]
+fn case_34_a_storm_of_reinvites_is_ridden_out() {
+    let endpoint = endpoint(Vec::new());
+    let target = endpoint.local_addr().to_string();
+    let mut sipp = sipp("uac_reinvite_storm.xml", &[&target, "-m", "1"]);
+    let (mut reoffers, mut last) = (0, None);
+    let cause = wait(&endpoint, |event| {
+        match event {
+            Event::Reoffer { .. } => {
+                reoffers += 1;
+                // the last one waits until the one after it has been refused
+                if reoffers == 11 {
+                    last = Some(event.clone());
+                } else {
+                    accept_all(&endpoint, event);
+                }
+            }
+            Event::Digit { .. } => accept_all(&endpoint, &last.take().expect("a reoffer that waits")),
+            event => accept_all(&endpoint, event),
+        }
+        ended(event)
+    });
+    assert_eq!((reoffers, cause), (11, EndCause::RemoteHangup));
+    sipp.succeeds(LIMIT);
+}
+
+#[test]
+fn two_byes_that_cross_end_the_call_on_both_sides() {
+    let endpoint = endpoint(Vec::new());
+    let target = endpoint.local_addr().to_string();
+    let mut sipp = sipp("uac_bye_crossing.xml", &[&target, "-m", "1"]);
+    let cause = wait(&endpoint, |event| {
+        accept_all(&endpoint, event);
+        if let Event::Answered { call, .. } = event {
+            endpoint.command(Command::Hangup(*call)).unwrap();
+        }
+        ended(event)
+    });
+    assert_eq!(cause, EndCause::LocalHangup);
     sipp.succeeds(LIMIT);
 }

@@ -12,7 +12,7 @@ use crate::{
     call::{Server, ServerKey, State},
     event::CallId,
     guard::Offence,
-    message::{BadMessage, Meta, Method, Problem, Request, Response, Via},
+    message::{BadMessage, Meta, Method, Problem, Request, Response, Via, is_type},
     transaction::{OnTimeout, ServerState, ServerTransaction},
     transport::Peer,
 };
@@ -31,6 +31,7 @@ impl UserAgent {
         let (status, why) = match bad.problem {
             Problem::Bad(why) => (400, Some(why)),
             Problem::Version => (505, None),
+            Problem::UriTooLong => (414, None),
             Problem::TooLarge => (513, None),
             Problem::KeepAlive | Problem::NotSip => return,
         };
@@ -104,6 +105,14 @@ impl UserAgent {
         }
         if request.headers.get("Content-Encoding").is_some_and(|e| !e.eq_ignore_ascii_case("identity")) {
             return with(415, "Accept-Encoding", "identity");
+        }
+        // an answer to an INVITE has a description, and the caller does not want one (RFC 4475 section 3.3.15)
+        let wants = |t: &str| ["application/sdp", "application/*", "*/*"].iter().any(|ours| is_type(t, ours));
+        if request.method == Method::Invite
+            && request.headers.get("Accept").is_some()
+            && !request.headers.list("Accept").any(wants)
+        {
+            return with(406, "Accept", "application/sdp");
         }
         None
     }

@@ -1,5 +1,7 @@
 //! The headers of a message, in their order.
 
+use super::limits::MAX_ELEMENTS;
+
 /// A list of headers. Names are kept as RFC 3261 writes them, whatever case or short form they came in.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Headers(Vec<(String, String)>);
@@ -48,9 +50,9 @@ impl Headers {
         self.0.iter().filter(move |(n, _)| n.eq_ignore_ascii_case(name)).map(|(_, v)| v.as_str())
     }
 
-    /// Every element of a header that is a comma-separated list, over all headers of the name.
+    /// The elements of a header that is a comma-separated list, over all headers of the name; at most [`MAX_ELEMENTS`].
     pub(crate) fn list<'a>(&'a self, name: &str) -> impl Iterator<Item = &'a str> {
-        self.values(name).flat_map(split_list)
+        self.values(name).flat_map(split_list).take(MAX_ELEMENTS)
     }
 
     pub(crate) fn push(&mut self, name: &str, value: impl Into<String>) {
@@ -95,6 +97,11 @@ impl Headers {
 
 /// Splits at commas that are neither in quotes nor in angle brackets; empty elements are left out.
 pub(crate) fn split_list(value: &str) -> impl Iterator<Item = &str> {
+    split_strictly(value).filter(|element| !element.is_empty())
+}
+
+/// The same with empty elements.
+pub(super) fn split_strictly(value: &str) -> impl Iterator<Item = &str> {
     let mut rest = Some(value);
     std::iter::from_fn(move || {
         let text = rest?;
@@ -102,7 +109,6 @@ pub(crate) fn split_list(value: &str) -> impl Iterator<Item = &str> {
         rest = end.map(|e| &text[e + 1..]);
         Some(text[..end.unwrap_or(text.len())].trim())
     })
-    .filter(|element| !element.is_empty())
 }
 
 /// Where a byte first stands outside quotes and angle brackets. The byte must be ASCII, so that the place is a char boundary.

@@ -8,16 +8,21 @@
 //! To, Call-ID and CSeq that can be used without looking again ([`Meta`]); and nothing that is written can contain a line
 //! break that was not put there by [`write`] (case 45).
 
+mod frame;
 mod headers;
+mod limits;
 mod name_addr;
 mod read;
 mod uri;
 mod via;
 mod write;
 
+#[allow(unused_imports, reason = "for the stream transports")]
+pub(crate) use frame::FrameError;
+pub(crate) use frame::{Frame, Framer};
 pub(crate) use headers::{Headers, split_list};
 pub(crate) use name_addr::{NameAddr, unquote};
-pub(crate) use read::{BadMessage, Problem, body_text, read};
+pub(crate) use read::{BadMessage, Problem, body_text, is_type, read};
 pub(crate) use uri::{Uri, escape_user, literal, read_host_port};
 pub(crate) use via::{MAGIC_COOKIE, Via};
 

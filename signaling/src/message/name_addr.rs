@@ -2,21 +2,24 @@
 
 use std::fmt;
 
-use super::{headers::find_outside, uri::Uri};
+use super::{headers::find_outside, limits::MAX_PARAMS, uri::Uri};
 
 /// Parameters, in their order. Values are kept as they were written, quotes included.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Params(Vec<(String, Option<String>)>);
 
 impl Params {
-    /// From what stands after (or at) the first semicolon.
-    pub(crate) fn read(text: &str) -> Params {
+    /// From what stands after (or at) the first semicolon; `None` if there are too many.
+    pub(crate) fn read(text: &str) -> Option<Params> {
         let mut params = Vec::new();
         let mut rest = text;
         loop {
             let end = find_outside(rest, b';');
             let part = rest[..end.unwrap_or(rest.len())].trim();
             if !part.is_empty() {
+                if params.len() == MAX_PARAMS {
+                    return None;
+                }
                 params.push(match part.split_once('=') {
                     Some((name, value)) => (name.trim().to_owned(), Some(value.trim().to_owned())),
                     None => (part.to_owned(), None),
@@ -24,7 +27,7 @@ impl Params {
             }
             match end {
                 Some(end) => rest = &rest[end + 1..],
-                None => return Params(params),
+                None => return Some(Params(params)),
             }
         }
     }
@@ -80,14 +83,14 @@ impl NameAddr {
         let Some(open) = text[after_name..].find('<').map(|i| i + after_name) else {
             // without brackets, what looks like URI parameters belongs to the header (section 20.10)
             let (uri, params) = text.split_once(';').unwrap_or((text, ""));
-            return Some(NameAddr { display: None, uri: Uri::read(uri)?, params: Params::read(params) });
+            return Some(NameAddr { display: None, uri: Uri::read(uri.trim_end())?, params: Params::read(params)? });
         };
         let close = text[open..].find('>').map(|i| i + open)?;
         let name = unquote(text[..open].trim());
         Some(NameAddr {
             display: (!name.is_empty()).then_some(name),
             uri: Uri::read(text[open + 1..close].trim())?,
-            params: Params::read(&text[close + 1..]),
+            params: Params::read(&text[close + 1..])?,
         })
     }
 

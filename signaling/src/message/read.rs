@@ -2,20 +2,12 @@
 
 use super::{
     Message, Meta, Method, Request, Response,
-    headers::{Headers, full_name},
-    name_addr::NameAddr,
+    headers::{Headers, full_name, split_strictly},
+    limits::{MAX_BODY, MAX_BOUNDARY, MAX_CSEQ, MAX_HEAD, MAX_HEADER, MAX_HEADERS, MAX_PARTS, MAX_URI},
+    name_addr::{NameAddr, Params, unquote},
     uri::Uri,
     via::Via,
 };
-
-/// The largest datagram there is.
-const MAX_MESSAGE: usize = 65_535;
-/// The most header lines; real messages through many proxies stay below 60 (case 3).
-const MAX_HEADERS: usize = 128;
-/// The longest header, unfolded. SIP identity headers reach 2 kB.
-const MAX_HEADER: usize = 8 * 1024;
-/// RFC 3261 section 8.1.1.5: a CSeq number is below 2^31.
-const MAX_CSEQ: u32 = (1 << 31) - 1;
 
 /// Why bytes are not a message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -28,6 +20,8 @@ pub(crate) enum Problem {
     Bad(&'static str),
     /// Another version: 505.
     Version,
+    /// The Request-URI is too long: 414.
+    UriTooLong,
     /// Too long a header, or too many: 513.
     TooLarge,
 }
@@ -51,15 +45,15 @@ enum StartLine {
     Response(u16, String),
 }
 
-/// Reads one datagram.
+/// Reads one datagram, or one message of a stream.
 pub(crate) fn read(bytes: &[u8]) -> Result<(Message, Meta), BadMessage> {
     let start = bytes.iter().position(|b| !matches!(b, b'\r' | b'\n' | b'\0' | b' '));
     let bytes = start.and_then(|s| bytes.get(s..)).ok_or(Problem::KeepAlive)?;
-    if bytes.len() > MAX_MESSAGE {
+    let (head, body, ended) = split_head(bytes);
+    if head.len() > MAX_HEAD || body.len() > MAX_BODY {
         return Err(Problem::TooLarge.into());
     }
-    let (head, body, ended) = split_head(bytes);
-    let mut lines = Lines { rest: head };
+    let mut lines = HeadLines::new(head);
     let first = String::from_utf8_lossy(lines.next().unwrap_or_default()).into_owned();
     let start_line = read_start_line(&first);
     if let Err(Problem::NotSip) = start_line {
@@ -81,6 +75,8 @@ pub(crate) fn read(bytes: &[u8]) -> Result<(Message, Meta), BadMessage> {
         let response = matches!(start_line, Ok(StartLine::Response(..)));
         let meta = read_meta(&headers, response)?;
         match &start_line {
+            // one that nobody knows is answered 501, whatever CSeq says (RFC 4475 section 3.1.2.18)
+            Ok(StartLine::Request(Method::Other(_), _)) => Ok((meta, body.to_vec())),
             Ok(StartLine::Request(method, _)) if *method != meta.method => {
                 Err(Problem::Bad("CSeq names another method"))
             }
@@ -104,7 +100,7 @@ pub(crate) fn read(bytes: &[u8]) -> Result<(Message, Meta), BadMessage> {
 }
 
 fn bad_request(problem: Problem, method: Method, uri: Uri, headers: Headers) -> BadMessage {
-    let via = headers.list("Via").next().and_then(Via::read).filter(|_| method != Method::Ack);
+    let via = headers.list("Via").next().and_then(Via::read_any_version).filter(|_| method != Method::Ack);
     let answerable = via.map(|via| (Box::new(Request { method, uri, headers, body: Vec::new() }), via));
     BadMessage { problem, answerable }
 }
@@ -124,11 +120,17 @@ fn split_head(bytes: &[u8]) -> (&[u8], &[u8], bool) {
 }
 
 /// Lines without their ends.
-struct Lines<'a> {
+pub(super) struct HeadLines<'a> {
     rest: &'a [u8],
 }
 
-impl<'a> Iterator for Lines<'a> {
+impl<'a> HeadLines<'a> {
+    pub(super) fn new(head: &'a [u8]) -> HeadLines<'a> {
+        HeadLines { rest: head }
+    }
+}
+
+impl<'a> Iterator for HeadLines<'a> {
     type Item = &'a [u8];
 
     fn next(&mut self) -> Option<&'a [u8]> {
@@ -164,6 +166,9 @@ fn read_start_line(line: &str) -> Result<StartLine, Problem> {
         return Err(Problem::Version);
     }
     let uri = uri.trim();
+    if uri.len() > MAX_URI {
+        return Err(Problem::UriTooLong);
+    }
     // some send the Request-URI in brackets; RFC 4475 (3.1.2.7) lets us answer 400
     let uri = Uri::read(uri).ok_or(Problem::Bad("the Request-URI cannot be read"))?;
     Ok(StartLine::Request(Method::of(method), uri))
@@ -173,7 +178,7 @@ fn read_start_line(line: &str) -> Result<StartLine, Problem> {
 ///
 /// What is too long or too much is left out, but the reading goes on: whoever sent it is told, and for that the headers are
 /// needed that every answer repeats.
-fn read_headers(lines: Lines<'_>) -> (Headers, Option<Problem>) {
+fn read_headers(lines: HeadLines<'_>) -> (Headers, Option<Problem>) {
     let mut headers = Headers::default();
     let mut problem = None;
     let mut unfolded: Vec<u8> = Vec::new();
@@ -224,9 +229,7 @@ fn read_header(line: &[u8], headers: &mut Headers, problem: &mut Option<Problem>
 fn cut_body<'a>(headers: &Headers, body: &'a [u8]) -> Result<&'a [u8], Problem> {
     let mut length = None;
     for value in headers.values("Content-Length") {
-        let digits = !value.is_empty() && value.bytes().all(|b| b.is_ascii_digit());
-        let value =
-            value.parse::<usize>().ok().filter(|_| digits).ok_or(Problem::Bad("Content-Length is no number"))?;
+        let value = read_length(value).ok_or(Problem::Bad("Content-Length is no number"))?;
         if length.is_some_and(|l| l != value) {
             return Err(Problem::Bad("two different Content-Lengths"));
         }
@@ -238,9 +241,20 @@ fn cut_body<'a>(headers: &Headers, body: &'a [u8]) -> Result<&'a [u8], Problem> 
     }
 }
 
+/// A Content-Length: digits only, and few enough of them.
+pub(super) fn read_length(value: &str) -> Option<usize> {
+    let digits = !value.is_empty() && value.bytes().all(|b| b.is_ascii_digit());
+    value.parse().ok().filter(|_| digits)
+}
+
 fn read_meta(headers: &Headers, response: bool) -> Result<Meta, Problem> {
     let one = |name, missing| headers.get(name).filter(|v| !v.is_empty()).ok_or(Problem::Bad(missing));
     let via = headers.list("Via").next().and_then(Via::read).ok_or(Problem::Bad("no usable Via"))?;
+    // what stands beside the top one is repeated in every answer: not if it is rubbish (RFC 4475 section 3.1.2.1)
+    let mut beside = headers.get("Via").into_iter().flat_map(split_strictly);
+    if !response && beside.any(|via| Via::read(via).is_none()) {
+        return Err(Problem::Bad("a Via that cannot be read"));
+    }
     let from = NameAddr::read(one("From", "no From")?).ok_or(Problem::Bad("From cannot be read"))?;
     let to = NameAddr::read(one("To", "no To")?).ok_or(Problem::Bad("To cannot be read"))?;
     let call_id = one("Call-ID", "no Call-ID")?.to_owned();
@@ -275,16 +289,17 @@ pub(crate) fn body_text(headers: &Headers, body: &[u8], wanted: &str) -> Option<
         return None;
     }
     let (_, params) = content_type.split_once(';')?;
-    let params = super::name_addr::Params::read(params);
-    let boundary = format!("--{}", super::name_addr::unquote(params.get("boundary")?));
-    if boundary.len() < 3 || boundary.len() > 72 {
+    let params = Params::read(params)?;
+    let boundary = unquote(params.get("boundary")?);
+    if boundary.is_empty() || boundary.len() > MAX_BOUNDARY {
         return None;
     }
+    let boundary = format!("--{boundary}");
     let text = String::from_utf8_lossy(body);
-    for part in text.split(boundary.as_str()).skip(1).take(8) {
+    for part in text.split(boundary.as_str()).skip(1).take(MAX_PARTS) {
         let part = part.trim_start_matches("\r\n").trim_start_matches('\n');
         let (head, content, ended) = split_head(part.as_bytes());
-        let (headers, _) = read_headers(Lines { rest: head });
+        let (headers, _) = read_headers(HeadLines::new(head));
         if ended && headers.get("Content-Type").is_some_and(|t| is_type(t, wanted)) {
             return Some(String::from_utf8_lossy(content).trim_end().to_owned() + "\r\n");
         }
@@ -292,6 +307,7 @@ pub(crate) fn body_text(headers: &Headers, body: &[u8], wanted: &str) -> Option<
     None
 }
 
-fn is_type(content_type: &str, wanted: &str) -> bool {
+/// Whether this is the content type, whatever its parameters.
+pub(crate) fn is_type(content_type: &str, wanted: &str) -> bool {
     content_type.split(';').next().unwrap_or("").trim().eq_ignore_ascii_case(wanted)
 }

@@ -1,8 +1,12 @@
 //! SIP, SIPS and tel URIs; every other scheme is kept as text.
 
-use std::{fmt, net::IpAddr};
+use std::{
+    borrow::Cow,
+    fmt,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+};
 
-use super::name_addr::Params;
+use super::{limits::MAX_URI, name_addr::Params};
 
 /// A URI.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -39,7 +43,8 @@ impl Uri {
         let (scheme, rest) = text.split_once(':')?;
         let good = scheme.starts_with(|c: char| c.is_ascii_alphabetic())
             && scheme.bytes().all(|b| b.is_ascii_alphanumeric() || b"+-.".contains(&b));
-        if !good || rest.is_empty() || text.chars().any(|c| c.is_control() || c.is_whitespace()) {
+        if !good || rest.is_empty() || text.len() > MAX_URI || text.chars().any(|c| c.is_control() || c.is_whitespace())
+        {
             return None;
         }
         let scheme = scheme.to_ascii_lowercase();
@@ -48,7 +53,7 @@ impl Uri {
             "tel" => {
                 let (number, params) = rest.split_once(';').unwrap_or((rest, ""));
                 let user = Some(number.to_owned()).filter(|n| !n.is_empty())?;
-                let params = Params::read(params);
+                let params = Params::read(params)?;
                 Some(Uri { scheme, user: Some(user), host: String::new(), port: None, params, headers: None })
             }
             _ => Some(Uri {
@@ -74,7 +79,7 @@ impl Uri {
         };
         let (host_port, params) = rest.split_once(';').unwrap_or((rest, ""));
         let (host, port) = read_host_port(host_port)?;
-        Some(Uri { scheme, user, host, port, params: Params::read(params), headers })
+        Some(Uri { scheme, user, host, port, params: Params::read(params)?, headers })
     }
 }
 
@@ -83,14 +88,14 @@ pub(crate) fn read_host_port(text: &str) -> Option<(String, Option<u16>)> {
     let text = text.trim();
     let (host, port) = if let Some(rest) = text.strip_prefix('[') {
         let (host, rest) = rest.split_once(']')?;
-        host.parse::<std::net::Ipv6Addr>().ok()?;
+        let host = well_formed_v6(host)?;
         let rest = rest.trim();
         let port = if rest.is_empty() { None } else { Some(rest.strip_prefix(':')?) };
         (host, port)
     } else {
         match text.split_once(':') {
-            Some((host, port)) => (host.trim(), Some(port)),
-            None => (text, None),
+            Some((host, port)) => (Cow::Borrowed(host.trim()), Some(port)),
+            None => (Cow::Borrowed(text), None),
         }
     };
     let port = match port {
@@ -98,7 +103,17 @@ pub(crate) fn read_host_port(text: &str) -> Option<(String, Option<u16>)> {
         None => None,
     };
     let good = host.bytes().all(|b| b.is_ascii_alphanumeric() || b"-._:".contains(&b));
-    (good && !host.is_empty()).then(|| (host.to_owned(), port))
+    (good && !host.is_empty()).then(|| (host.into_owned(), port))
+}
+
+/// An IPv6 address, if it is one. RFC 3261's grammar puts a third colon in front of an IPv4 address at the end, which everybody
+/// must tolerate (RFC 5118 section 4.10).
+fn well_formed_v6(host: &str) -> Option<Cow<'_, str>> {
+    let host = match host.split_once(":::") {
+        Some((front, tail)) if tail.parse::<Ipv4Addr>().is_ok() => Cow::Owned(format!("{front}::{tail}")),
+        _ => Cow::Borrowed(host),
+    };
+    host.parse::<Ipv6Addr>().is_ok().then_some(host)
 }
 
 /// Writes a host with its brackets, if it needs them.

@@ -30,16 +30,22 @@ impl Via {
     }
 
     pub(crate) fn read(text: &str) -> Option<Via> {
+        let version = text.split('/').nth(1)?.trim();
+        if version == "2.0" { Via::read_any_version(text) } else { None }
+    }
+
+    /// Of whatever version of SIP: only to say that we do not speak it.
+    pub(super) fn read_any_version(text: &str) -> Option<Via> {
         // sent-protocol may have spaces around its slashes
         let mut parts = text.splitn(3, '/');
-        let (name, version, rest) = (parts.next()?.trim(), parts.next()?.trim(), parts.next()?.trim());
-        if !name.eq_ignore_ascii_case("SIP") || version != "2.0" {
+        let (name, _, rest) = (parts.next()?.trim(), parts.next()?, parts.next()?.trim());
+        if !name.eq_ignore_ascii_case("SIP") {
             return None;
         }
         let (transport, rest) = rest.split_once(char::is_whitespace)?;
         let (sent_by, params) = rest.split_once(';').unwrap_or((rest, ""));
         let (host, port) = read_host_port(sent_by)?;
-        Some(Via { transport: transport.to_ascii_uppercase(), host, port, params: Params::read(params) })
+        Some(Via { transport: transport.to_ascii_uppercase(), host, port, params: Params::read(params)? })
     }
 
     /// Empty if there is none.

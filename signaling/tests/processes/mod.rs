@@ -5,6 +5,7 @@ use std::{
     io::Read,
     net::{Ipv4Addr, UdpSocket},
     process::{Child, Command, Stdio},
+    sync::{Arc, Mutex},
     thread,
     time::{Duration, Instant},
 };
@@ -13,6 +14,8 @@ use std::{
 pub struct Running {
     child: Child,
     name: &'static str,
+    /// What it printed.
+    said: Arc<Mutex<Vec<u8>>>,
 }
 
 impl Running {
@@ -21,13 +24,20 @@ impl Running {
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         match command.spawn() {
             Ok(mut child) => {
-                // read away what it prints, so that it never waits for us
+                // what it prints is read, so that it never waits for us, and shown when it fails
+                let said = Arc::new(Mutex::new(Vec::new()));
                 let outputs: [Option<Box<dyn Read + Send>>; 2] =
                     [child.stdout.take().map(|o| Box::new(o) as _), child.stderr.take().map(|o| Box::new(o) as _)];
                 for mut output in outputs.into_iter().flatten() {
-                    thread::spawn(move || std::io::copy(&mut output, &mut std::io::sink()));
+                    let said = said.clone();
+                    thread::spawn(move || {
+                        let mut some = [0; 4096];
+                        while let Ok(length @ 1..) = output.read(&mut some) {
+                            said.lock().expect("no reader panics").extend_from_slice(&some[..length]);
+                        }
+                    });
                 }
-                Running { child, name }
+                Running { child, name, said }
             }
             Err(e) => panic!("{name} cannot be started ({e}); install Debian's package: apt install {package}"),
         }
@@ -49,10 +59,24 @@ impl Running {
         panic!("{} does not listen on port {port}", self.name);
     }
 
+    /// The end of what it printed.
+    fn said(&self) -> String {
+        let said = self.said.lock().expect("no reader panics");
+        String::from_utf8_lossy(&said[said.len().saturating_sub(4000)..]).into_owned()
+    }
+
     /// Asks it to end, as SIGTERM does.
     pub fn terminate(&self) {
         let asked = Command::new("kill").arg(self.child.id().to_string()).status();
         assert!(asked.is_ok_and(|s| s.success()), "{} cannot be asked to end", self.name);
+    }
+
+    /// Waits for it to end, well or not.
+    pub fn ends(&mut self, limit: Duration) {
+        let until = Instant::now() + limit;
+        while matches!(self.child.try_wait(), Ok(None)) && Instant::now() < until {
+            thread::sleep(Duration::from_millis(10));
+        }
     }
 
     /// Waits for it to end well.
@@ -62,7 +86,7 @@ impl Running {
         loop {
             match self.child.try_wait() {
                 Ok(Some(status)) if status.success() => return,
-                Ok(Some(status)) => panic!("{} failed: {status}", self.name),
+                Ok(Some(status)) => panic!("{} failed: {status}; it said: {}", self.name, self.said()),
                 Ok(None) if Instant::now() < until => thread::sleep(Duration::from_millis(20)),
                 other => panic!("{} did not end within {limit:?}: {other:?}", self.name),
             }

@@ -14,7 +14,7 @@ use control::types::{Account, AccountState, CallId, CallState, Event, JackState}
 use control::{ClientId, RequestId, Server};
 use engine::{CallSetup, Codec, Engine, MediaParams, ReservedPort};
 use signaling::net::{Command, Endpoint, local_ip_towards};
-use signaling::sdp::{AudioCodec, Direction, LocalMedia, MediaPlan};
+use signaling::sdp::{AudioCodec, LocalMedia, MediaPlan};
 
 use super::call::{CallRecord, Media, MediaUp};
 use super::speech::Finished;
@@ -155,7 +155,6 @@ impl Switchboard {
             _ => local_ip_towards(peer.unwrap_or(ELSEWHERE)),
         };
         let local = LocalMedia {
-            addr: SocketAddr::new(ip, port.port()),
             codecs: self
                 .config
                 .media
@@ -167,8 +166,7 @@ impl Switchboard {
                     CodecName::Opus | CodecName::G722 => None,
                 })
                 .collect(),
-            telephone_event: true,
-            direction: Direction::SendRecv,
+            ..LocalMedia::new(SocketAddr::new(ip, port.port()))
         };
         Ok((port, local))
     }
@@ -300,7 +298,7 @@ fn media_params(plan: &MediaPlan) -> MediaParams {
             _ => Codec::Pcmu,
         },
         payload_type: plan.payload_type,
-        telephone_event: plan.telephone_event,
+        telephone_event: plan.telephone_event.map(|digits| digits.payload_type),
         send: plan.send,
         receive: plan.receive,
     }

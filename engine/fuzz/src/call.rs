@@ -1,0 +1,88 @@
+//! One call's media, driven by a script that is the input.
+
+use std::{
+    net::{Ipv4Addr, SocketAddr},
+    time::{Duration, Instant},
+};
+
+use engine::{
+    CallId, Codec, PACKET_SAMPLES, TICK,
+    call::{MediaCall, MediaCallConfig, MediaParams},
+    clock::Time,
+    codec::PCMU_PAYLOAD_TYPE,
+};
+
+/// More packets than this show nothing new.
+const MAX_STEPS: usize = 256;
+
+/// Packets come, each after some ticks: the call goes on sending, and nothing that it hears is beyond full scale.
+///
+/// A script is steps of two bytes, a packet's length and how it comes, and the packet. Of the second byte, bits 0 to 3 are ticks
+/// that pass before, bit 4 makes a tick late by ten, bit 5 a stranger's, bit 6 RTCP, bit 7 puts a good RTP header in front.
+pub fn call(data: &[u8]) {
+    let far_end = SocketAddr::from((Ipv4Addr::new(192, 0, 2, 9), 4_000));
+    let stranger = SocketAddr::from((Ipv4Addr::new(198, 51, 100, 1), 4_000));
+    let (mut call, mut controls) = MediaCall::new(config(far_end));
+    let (mut now, mut ticks, mut sent, mut sequence) = (Time::ZERO, 0_usize, 0_usize, 0_u16);
+    let mut rest = data;
+    for _ in 0..MAX_STEPS {
+        let Some((&[length, how], bytes)) = rest.split_first_chunk::<2>() else { break };
+        let (packet, later) = bytes.split_at(usize::from(length).min(bytes.len()));
+        rest = later;
+        let late = if how & 0x10 == 0 { 1 } else { 10 };
+        for _ in 0..how & 0x0F {
+            now += TICK * late;
+            ticks += late as usize;
+            call.tick(now);
+            while let Some(packet) = call.poll_transmit() {
+                sent += usize::from(!packet.rtcp);
+            }
+            while call.poll_event().is_some() {}
+            while let Ok(sample) = controls.ears.samples.pop() {
+                assert!(sample.abs() <= 1.0, "a sample of {sample}");
+            }
+        }
+        let source = if how & 0x20 == 0 { far_end } else { stranger };
+        let mut bytes = Vec::new();
+        if how & 0x80 != 0 {
+            bytes = header(sequence);
+            sequence = sequence.wrapping_add(1);
+        }
+        bytes.extend_from_slice(packet);
+        if how & 0x40 == 0 {
+            call.on_packet(now, source, &bytes);
+        } else {
+            call.on_rtcp(now, source, &bytes);
+        }
+    }
+    assert!(sent * 4 <= ticks + 4, "{sent} packets in {ticks} ticks");
+}
+
+fn header(sequence: u16) -> Vec<u8> {
+    let mut bytes = vec![0x80, PCMU_PAYLOAD_TYPE];
+    bytes.extend(sequence.to_be_bytes());
+    bytes.extend((u32::from(sequence) * PACKET_SAMPLES as u32).to_be_bytes());
+    bytes.extend(77_u32.to_be_bytes());
+    bytes
+}
+
+fn config(remote: SocketAddr) -> MediaCallConfig {
+    MediaCallConfig {
+        id: CallId(1),
+        params: MediaParams {
+            remote,
+            codec: Codec::Pcmu,
+            payload_type: PCMU_PAYLOAD_TYPE,
+            telephone_event: Some(101),
+            send: true,
+            receive: true,
+        },
+        media_lost_after: Duration::from_secs(30),
+        start: Time::ZERO,
+        start_instant: Instant::now(),
+        seed: 1,
+        phase: 0,
+        jack: None,
+        record: None,
+    }
+}
