@@ -9,6 +9,11 @@
 //! | `responses` | the answers to them, or their absence: credentials, the next server |
 //! | `incoming` | their requests: matched, checked, answered or handed on |
 //! | `caller`, `callee` | calls we make; calls we are given, and what is asked for within any call |
+//! | `early`, `reliable` | what comes before the answer, to our calls and to theirs |
+//! | `requests` | our requests within a call: numbers, order, answers |
+//! | `reoffers`, `sessions` | other media in a call; the sign that its other end is still there |
+//! | `transfer`, `referral`, `replaces` | sending the far end elsewhere, being sent, taking another call's place |
+//! | `redirects` | calls that others send on |
 //! | `accounts` | registration |
 //! | `door` | the guard at work: strangers, floods, bans |
 //! | `names` | looking up hosts |
@@ -19,11 +24,20 @@ mod callee;
 mod caller;
 mod config;
 mod door;
+mod early;
 mod incoming;
 mod limits;
 mod names;
 mod outgoing;
+mod redirects;
+mod referral;
+mod reliable;
+mod reoffers;
+mod replaces;
+mod requests;
 mod responses;
+mod sessions;
+mod transfer;
 
 use std::{
     collections::{HashMap, HashSet, VecDeque},
@@ -33,14 +47,17 @@ use std::{
 
 use rand::{Rng, SeedableRng, rngs::StdRng};
 
-pub use config::{Counters, LocalIp, Resolve, ResolveId, Seed, Target, Transmit, UserAgentConfig};
+pub use config::{
+    Counters, DEFAULT_SESSION_EXPIRES, LocalIp, ReferPolicy, Resolve, ResolveId, Seed, Target, Transmit,
+    UserAgentConfig,
+};
 
 use accounts::AccountState;
 use names::Names;
 use outgoing::Client;
 
 use crate::{
-    call::{Call, ClientKey, Server, ServerKey},
+    call::{Call, ClientKey, Referral, Server, ServerKey},
     error::SignalingError,
     event::{CallId, Dial, Event},
     guard::Guard,
@@ -81,6 +98,8 @@ pub struct UserAgent {
     calls: HashMap<CallId, Call>,
     /// Call-ID and our tag, of every call.
     dialogs: HashMap<(String, String), CallId>,
+    /// By the call that was made for each: whom to tell how it gets on.
+    referrals: HashMap<CallId, Referral>,
     accounts: Vec<AccountState>,
     guard: Guard,
     /// Its timer runs.
@@ -105,6 +124,7 @@ impl UserAgent {
         }
         let mut config = config;
         config.ring_limit = config.ring_limit.min(limits::LONGEST_RINGING);
+        config.session_expires = config.session_expires.map(|e| e.clamp(sessions::MIN_SE, limits::LONGEST_SESSION));
         let mut rng = StdRng::from_seed(seed);
         let mut secret = [0; 32];
         rng.fill_bytes(&mut secret);
@@ -127,6 +147,7 @@ impl UserAgent {
             merged: HashSet::new(),
             calls: HashMap::new(),
             dialogs: HashMap::new(),
+            referrals: HashMap::new(),
             accounts: Vec::new(),
             last_call: 0,
             started: false,
@@ -235,7 +256,7 @@ impl UserAgent {
     /// # Errors
     /// Nothing was sent: no such account, an address that cannot be dialled, or too many calls.
     pub fn dial(&mut self, now: Instant, dial: Dial) -> Result<CallId, SignalingError> {
-        self.do_dial(now, dial)
+        self.do_dial(now, &dial)
     }
 
     /// As [`UserAgent::dial`], answered by an event in the order of all others.
@@ -249,12 +270,77 @@ impl UserAgent {
         self.events.insert(before, event);
     }
 
+    /// Gives an incoming call early media: 183 with our answer (or offer, if the INVITE had none). Where the caller can, it is
+    /// acknowledged (RFC 3262); an answer to the call waits for that by itself, and cannot describe anything else.
+    ///
+    /// # Errors
+    /// No such call, it is not waiting for an answer, or too many of these wait for their acknowledgement.
+    pub fn progress(&mut self, now: Instant, call: CallId, sdp: String) -> Result<(), SignalingError> {
+        self.send_progress(now, call, 183, Some(sdp))
+    }
+
+    /// Offers other media in a call that is up: hold, resume, other codecs, another address. One at a time; what collides with
+    /// an offer of the far end's is tried again by itself. Ends with [`Event::ReofferAnswered`] or [`Event::ReofferRefused`].
+    ///
+    /// # Errors
+    /// No such call, it is not up, or the offer before is not answered.
+    pub fn reoffer(&mut self, now: Instant, call: CallId, sdp: String) -> Result<(), SignalingError> {
+        self.do_reoffer(now, call, sdp)
+    }
+
+    /// Sends INFO in a call that is up, such as digits. They go out one after the other.
+    ///
+    /// # Errors
+    /// No such call, it is not up, too many wait, or the content type cannot stand in a header.
+    pub fn info(
+        &mut self,
+        now: Instant,
+        call: CallId,
+        content_type: String,
+        body: String,
+    ) -> Result<(), SignalingError> {
+        self.do_info(now, call, content_type, body)
+    }
+
+    /// Sends the far end to somebody else (REFER); `to` is as in [`Dial`]. Ends with [`Event::TransferEnded`].
+    ///
+    /// # Errors
+    /// No such call, it is not up, a transfer is under way, or an address that cannot be called.
+    pub fn transfer(&mut self, now: Instant, call: CallId, to: &str) -> Result<(), SignalingError> {
+        self.do_transfer(now, call, to)
+    }
+
+    /// Connects the far ends of two calls with one another (REFER with Replaces). When that is done both calls end.
+    ///
+    /// # Errors
+    /// One of the calls is not there or not up, they are the same, or a transfer is under way.
+    pub fn transfer_to(&mut self, now: Instant, call: CallId, other: CallId) -> Result<(), SignalingError> {
+        self.do_transfer_to(now, call, other)
+    }
+
+    /// Does what [`Event::TransferRequested`] asks for: calls that address, with this offer. The call that it came in stays up
+    /// until one side ends it.
+    ///
+    /// # Errors
+    /// No such call, nothing was asked, or an address that cannot be called (the far end is then refused).
+    pub fn accept_transfer(&mut self, now: Instant, call: CallId, sdp: String) -> Result<(), SignalingError> {
+        self.do_accept_transfer(now, call, sdp)
+    }
+
+    /// Refuses what [`Event::TransferRequested`] asks for.
+    ///
+    /// # Errors
+    /// No such call, nothing was asked, or the status is none that refuses.
+    pub fn reject_transfer(&mut self, now: Instant, call: CallId, status: u16) -> Result<(), SignalingError> {
+        self.do_reject_transfer(now, call, status)
+    }
+
     /// Sends 180 for an incoming call.
     ///
     /// # Errors
     /// No such call, or it is not waiting for an answer.
     pub fn ring(&mut self, now: Instant, call: CallId) -> Result<(), SignalingError> {
-        self.do_ring(now, call)
+        self.send_progress(now, call, 180, None)
     }
 
     /// Answers an incoming call with 200.
@@ -299,7 +385,7 @@ impl UserAgent {
             return Err(SignalingError::BadStatus(status));
         }
         self.live_call(call)?;
-        match self.refuse_reoffer(now, call, status) {
+        match self.decline_reoffer(now, call, status) {
             true => Ok(()),
             false => Err(SignalingError::WrongState { call, action: "refused other media" }),
         }
@@ -369,6 +455,9 @@ impl UserAgent {
 
     fn remove_call(&mut self, id: CallId) {
         if let Some(call) = self.calls.remove(&id) {
+            if let Some(dialog) = &call.dialog {
+                self.keep_for_referrals(id, dialog);
+            }
             self.dialogs.remove(&(call.call_id, call.local_tag));
         }
         self.refresh_call(id);

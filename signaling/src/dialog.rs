@@ -1,7 +1,7 @@
 //! A dialog (RFC 3261 section 12): who talks with whom, along which route, and which numbers come next.
 
 use crate::{
-    message::{Meta, Method, NameAddr, Request, Response, Uri},
+    message::{Headers, Meta, Method, NameAddr, Request, Response, Uri},
     transport::Peer,
 };
 
@@ -23,6 +23,8 @@ pub(crate) struct Dialog {
     target: Uri,
     /// The proxies in between that want to stay, nearest first.
     routes: Vec<NameAddr>,
+    /// We made the call, and so the Call-ID: in a glare the other side gives way first (section 14.1).
+    owns_call_id: bool,
     /// The connection that the far end made to us. While it lasts its requests go back by it: whoever is behind a NAT can be
     /// reached in no other way (RFC 5626 section 5.3).
     pub(crate) flow: Option<Peer>,
@@ -31,8 +33,6 @@ pub(crate) struct Dialog {
 impl Dialog {
     /// The dialog that a response to our INVITE makes.
     pub(crate) fn of_caller(invite: &Request, response: &Response, meta: &Meta) -> Dialog {
-        let mut routes: Vec<_> = response.headers.list("Record-Route").filter_map(NameAddr::read).collect();
-        routes.reverse();
         Dialog {
             call_id: meta.call_id.clone(),
             local: meta.from.clone(),
@@ -41,8 +41,18 @@ impl Dialog {
             remote_cseq: None,
             // a 2xx without Contact breaks section 12.1.1; the address that was called is the best guess left
             target: contact_of(&response.headers).unwrap_or_else(|| invite.uri.clone()),
-            routes,
+            routes: route_back(response),
+            owns_call_id: true,
             flow: None,
+        }
+    }
+
+    /// The 2xx to our INVITE has come by the fork that this early dialog is with: the route is now as it says, and the numbers
+    /// go on (section 13.2.2.4).
+    pub(crate) fn confirm(&mut self, response: &Response) {
+        self.routes = route_back(response);
+        if let Some(target) = contact_of(&response.headers) {
+            self.target = target;
         }
     }
 
@@ -59,12 +69,38 @@ impl Dialog {
             remote_cseq: Some(meta.cseq),
             target: target?,
             routes: invite.headers.list("Record-Route").filter_map(NameAddr::read).collect(),
+            owns_call_id: false,
             flow: Some(from.clone()).filter(|peer| peer.connection.is_some()),
         })
     }
 
     pub(crate) fn remote_tag(&self) -> &str {
         self.remote.params.get("tag").unwrap_or("")
+    }
+
+    pub(crate) fn owns_call_id(&self) -> bool {
+        self.owns_call_id
+    }
+
+    /// Where the far end is reached directly.
+    pub(crate) fn target(&self) -> &Uri {
+        &self.target
+    }
+
+    /// Who the far end says it is, in From or To.
+    pub(crate) fn remote_uri(&self) -> &Uri {
+        &self.remote.uri
+    }
+
+    /// Who we say we are.
+    pub(crate) fn local_uri(&self) -> &Uri {
+        &self.local.uri
+    }
+
+    /// The Replaces value that names this dialog to its far end (RFC 3891 section 3): `to-tag` is the reader's own.
+    pub(crate) fn replaces(&self) -> String {
+        let local_tag = self.local.params.get("tag").unwrap_or("");
+        format!("{};to-tag={};from-tag={local_tag}", self.call_id, self.remote_tag())
     }
 
     /// Whether a request from the far end comes in order; if so its number is taken note of (section 12.2.2).
@@ -76,17 +112,28 @@ impl Dialog {
         true
     }
 
-    /// A re-INVITE or UPDATE may move the far end's address.
-    pub(crate) fn refresh_target(&mut self, request: &Request) {
-        if let Some(target) = contact_of(&request.headers) {
+    /// A re-INVITE or UPDATE, or the 2xx to one, may move the far end's address.
+    pub(crate) fn refresh_target(&mut self, headers: &Headers) {
+        if let Some(target) = contact_of(headers) {
             self.target = target;
         }
     }
 
     /// A new request of ours.
     pub(crate) fn request(&mut self, method: Method) -> Request {
+        let cseq = self.next_cseq();
+        self.request_numbered(method, cseq)
+    }
+
+    /// The number of the next request of ours; one that is sent again with credentials needs a new one too.
+    pub(crate) fn next_cseq(&mut self) -> u32 {
         self.local_cseq += 1;
-        self.request_numbered(method, self.local_cseq)
+        self.local_cseq
+    }
+
+    /// The number of our last request.
+    pub(crate) fn last_cseq(&self) -> u32 {
+        self.local_cseq
     }
 
     /// The ACK for the 2xx to our INVITE of this number.
@@ -122,6 +169,13 @@ impl Dialog {
     }
 }
 
-fn contact_of(headers: &crate::message::Headers) -> Option<Uri> {
+/// Who wants to stay in between, as the 2xx to our INVITE says it: nearest first.
+fn route_back(response: &Response) -> Vec<NameAddr> {
+    let mut routes: Vec<_> = response.headers.list("Record-Route").filter_map(NameAddr::read).collect();
+    routes.reverse();
+    routes
+}
+
+fn contact_of(headers: &Headers) -> Option<Uri> {
     headers.list("Contact").filter_map(NameAddr::read).map(|c| c.uri).find(Uri::is_sip)
 }

@@ -15,7 +15,7 @@ impl fmt::Display for CallId {
 }
 
 /// A call to be made.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Dial {
     /// The account to call from: gives the caller's address, the proxy and the credentials. Without one the call goes
     /// straight to the host in `to`, and is never authenticated.
@@ -24,6 +24,13 @@ pub struct Dial {
     pub to: String,
     /// The offer, as [`crate::sdp::offer`] writes it.
     pub sdp: String,
+    /// Our name as the called see it.
+    pub display_name: Option<String>,
+    /// Further headers of the INVITE: `X-...`, `P-Asserted-Identity` and their like. What the user agent itself writes
+    /// cannot be overwritten.
+    pub headers: Vec<(String, String)>,
+    /// Keep who we are from the called (RFC 3323, RFC 3325): an anonymous From, and our address only for the provider.
+    pub privacy: bool,
 }
 
 /// What happens in the user agent.
@@ -92,6 +99,9 @@ pub enum Event {
         account: Option<String>,
         /// The caller's offer; `None`: the offer is ours to make, in the answer.
         offer: Option<String>,
+        /// The call that this one is to take the place of (RFC 3891). When this one is answered that one ends by itself, with
+        /// [`EndCause::Replaced`].
+        replaces: Option<CallId>,
     },
     /// 101 to 199 came for a call we make.
     Progress {
@@ -109,19 +119,69 @@ pub enum Event {
         /// The far end's answer. For incoming calls only there if we had to make the offer.
         sdp: Option<String>,
     },
-    /// The far end wants other media (hold, resume, a new address). Answer with `answer_reoffer` or `reject_reoffer`.
+    /// The far end wants other media (hold, resume, a new address). Answer with `answer_reoffer` or `reject_reoffer`. Comes
+    /// before [`Event::Answered`] too, when early media is changed.
     Reoffer {
         /// The call.
         call: CallId,
         /// Its offer; `None`: the offer is ours to make.
         sdp: Option<String>,
     },
-    /// The far end's answer to an offer that a `Reoffer` without description made us make.
+    /// The far end's answer to an offer of ours: by `reoffer`, by `answer_reoffer` when the `Reoffer` had no description, or
+    /// by `progress` when the INVITE had none.
     ReofferAnswered {
         /// The call.
         call: CallId,
         /// The answer.
         sdp: String,
+    },
+    /// The far end did not take our `reoffer`. The call goes on as it was; if it cannot, [`Event::Ended`] follows.
+    ReofferRefused {
+        /// The call.
+        call: CallId,
+        /// Its answer; `None`: there was none.
+        status: Option<u16>,
+        /// Why, in one sentence.
+        reason: String,
+    },
+    /// How the far end gets on with the call that `transfer` or `transfer_to` has sent it to make.
+    TransferProgress {
+        /// The call.
+        call: CallId,
+        /// What that call was answered: 100, 180, 200, ...
+        status: u16,
+        /// The words that came with it.
+        reason: String,
+    },
+    /// A transfer of ours is over. When it was accepted the call ends by itself, with [`EndCause::Transferred`].
+    TransferEnded {
+        /// The call.
+        call: CallId,
+        /// The far end is connected to the other party now, as far as it has told.
+        accepted: bool,
+        /// The last status, of the far end itself or of the party that it called.
+        status: Option<u16>,
+        /// Why, in one sentence.
+        reason: String,
+    },
+    /// The far end wants us to call somebody else instead. Answer with `accept_transfer` or `reject_transfer`; only with
+    /// [`crate::ReferPolicy::Ask`].
+    TransferRequested {
+        /// The call.
+        call: CallId,
+        /// Whom to call.
+        to: String,
+        /// The new call is to take the place of one that is up there.
+        replaces: bool,
+        /// Who says that he wants it; not proven.
+        referred_by: Option<String>,
+    },
+    /// Answers `accept_transfer`: the new call that it made.
+    Transferring {
+        /// The call that is transferred.
+        call: CallId,
+        /// The call to whom it is transferred.
+        new_call: CallId,
     },
     /// A digit came by INFO (`application/dtmf-relay` or `application/dtmf`).
     Digit {
@@ -185,10 +245,14 @@ pub enum EndCause {
     Network,
     /// Sent again and again without any answer; or our answer was never acknowledged.
     Timeout,
-    /// Any other refusal, 3xx (redirects are not followed) and 4xx to 6xx.
+    /// Any other refusal, 3xx (redirects are not followed, unless that is switched on) and 4xx to 6xx.
     Rejected,
     /// The protocol was broken.
     Error,
+    /// Another call has taken its place.
+    Replaced,
+    /// We have sent the far end to somebody else.
+    Transferred,
 }
 
 impl EndCause {
@@ -208,6 +272,8 @@ impl EndCause {
             EndCause::Timeout => "timeout",
             EndCause::Rejected => "rejected",
             EndCause::Error => "error",
+            EndCause::Replaced => "replaced",
+            EndCause::Transferred => "transferred",
         }
     }
 

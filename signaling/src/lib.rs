@@ -39,7 +39,10 @@ mod transaction;
 mod transport;
 
 pub use account::{Account, DEFAULT_EXPIRES, DEFAULT_OPTIONS};
-pub use agent::{Counters, LocalIp, Resolve, ResolveId, Seed, Target, Transmit, UserAgent, UserAgentConfig};
+pub use agent::{
+    Counters, DEFAULT_SESSION_EXPIRES, LocalIp, ReferPolicy, Resolve, ResolveId, Seed, Target, Transmit, UserAgent,
+    UserAgentConfig,
+};
 pub use auth::Password;
 pub use error::SignalingError;
 pub use event::{CallId, Dial, EndCause, Event};

@@ -74,7 +74,8 @@ fn baresip_is_called_answers_and_is_hung_up() {
     let (endpoint, port) = (endpoint(), free_port());
     let (mut baresip, _folder) = baresip(port, None);
     baresip.listens(port);
-    let dial = Dial { account: None, to: format!("sip:bob@127.0.0.1:{port}"), sdp: sdp::offer(&media()) };
+    let dial =
+        Dial { account: None, to: format!("sip:bob@127.0.0.1:{port}"), sdp: sdp::offer(&media()), ..Dial::default() };
     endpoint.command(Command::Dial { tag: 1, dial }).unwrap();
     let (call, answer) = wait(&endpoint, |e| match e {
         Event::Answered { call, sdp } => Some((*call, sdp.clone())),
@@ -92,7 +93,8 @@ fn baresip_is_called_and_hangs_up_when_it_quits() {
     let (endpoint, port) = (endpoint(), free_port());
     let (mut baresip, _folder) = baresip(port, None);
     baresip.listens(port);
-    let dial = Dial { account: None, to: format!("sip:bob@127.0.0.1:{port}"), sdp: sdp::offer(&media()) };
+    let dial =
+        Dial { account: None, to: format!("sip:bob@127.0.0.1:{port}"), sdp: sdp::offer(&media()), ..Dial::default() };
     endpoint.command(Command::Dial { tag: 1, dial }).unwrap();
     let call = wait(&endpoint, |e| match e {
         Event::Answered { call, .. } => Some(*call),

@@ -141,8 +141,11 @@ fn requests_within_a_call_have_their_answers() {
         ("INFO", "Content-Type: application/dtmf-relay\r\n", "Signal=hello\r\n", "400"),
         ("INFO", "Content-Type: text/plain\r\n", "hello", "415"),
         ("MESSAGE", "Content-Type: text/plain\r\n", "hello", "405"),
-        ("REFER", "Refer-To: <sip:premium@example.com>\r\n", "", "405"),
-        ("NOTIFY", "", "", "405"),
+        ("REFER", "Refer-To: <sip:premium@example.com>\r\n", "", "603"),
+        ("NOTIFY", "", "", "489"),
+        ("NOTIFY", "Event: refer\r\nSubscription-State: active\r\n", "", "481"),
+        ("SUBSCRIBE", "Event: refer\r\n", "", "405"),
+        ("PRACK", "RAck: 1 1 INVITE\r\n", "", "481"),
         ("FROB", "", "", "501"),
         ("BYE", "Require: teleportation\r\n", "", "420"),
     ] {
@@ -170,6 +173,9 @@ fn requests_outside_a_call_have_their_answers() {
         ("REGISTER", "405"),
         ("SUBSCRIBE", "405"),
         ("MESSAGE", "405"),
+        ("PUBLISH", "405"),
+        ("REFER", "603"),
+        ("PRACK", "481"),
         ("BYE", "481"),
         ("UPDATE", "481"),
         ("INFO", "481"),
@@ -201,7 +207,7 @@ fn an_invite_that_cannot_become_a_call_is_refused() {
     let mut net = one();
     let offer = sdp(7000);
     for (headers, body, drop, answer) in [
-        ("Require: 100rel\r\n", offer.as_str(), "", "420"),
+        ("Require: teleportation\r\n", offer.as_str(), "", "420"),
         ("Content-Encoding: gzip\r\n", offer.as_str(), "", "415"),
         ("Content-Type: text/html\r\n", "<b>hello</b>", "", "415"),
         ("", offer.as_str(), "Contact: <sip:peer@10.0.0.50>\r\n", "400"),

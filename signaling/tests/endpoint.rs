@@ -46,7 +46,7 @@ fn wait<T>(endpoint: &Endpoint, fits: impl Fn(&Event) -> Option<T>) -> T {
 fn two_endpoints_call_each_other_by_name() {
     let (a, b) = (start("127.0.0.1:0"), start("127.0.0.1:0"));
     let to = format!("sip:b@localhost:{}", b.local_addr().port());
-    a.command(Command::Dial { tag: 42, dial: Dial { account: None, to, sdp: offer() } }).unwrap();
+    a.command(Command::Dial { tag: 42, dial: Dial { account: None, to, sdp: offer(), ..Dial::default() } }).unwrap();
     let call = wait(&a, |e| match e {
         Event::Dialing { tag: 42, call } => Some(*call),
         _ => None,
@@ -70,7 +70,7 @@ fn an_endpoint_on_every_address_of_both_families_calls_one_on_ipv4() {
     }
     let (a, b) = (start("[::]:0"), start("127.0.0.1:0"));
     let to = format!("sip:b@{}", b.local_addr());
-    a.command(Command::Dial { tag: 1, dial: Dial { account: None, to, sdp: offer() } }).unwrap();
+    a.command(Command::Dial { tag: 1, dial: Dial { account: None, to, sdp: offer(), ..Dial::default() } }).unwrap();
     let (call, source) = wait(&b, |e| match e {
         Event::Incoming { call, source, .. } => Some((*call, *source)),
         _ => None,
@@ -86,7 +86,7 @@ fn an_endpoint_on_every_address_of_both_families_calls_one_on_ipv4() {
 fn closing_ends_calls_and_keeps_their_events() {
     let (mut a, b) = (start("127.0.0.1:0"), start("127.0.0.1:0"));
     let to = format!("sip:b@{}", b.local_addr());
-    a.command(Command::Dial { tag: 1, dial: Dial { account: None, to, sdp: offer() } }).unwrap();
+    a.command(Command::Dial { tag: 1, dial: Dial { account: None, to, sdp: offer(), ..Dial::default() } }).unwrap();
     let theirs = wait(&b, |e| match e {
         Event::Incoming { call, .. } => Some(*call),
         _ => None,
@@ -112,10 +112,10 @@ fn a_port_in_use_is_one_sentence_with_the_address() {
 #[test]
 fn what_cannot_be_dialled_is_told_with_its_tag() {
     let endpoint = start("127.0.0.1:0");
-    let dial = Dial { account: None, to: "nonsense".into(), sdp: offer() };
+    let dial = Dial { account: None, to: "nonsense".into(), sdp: offer(), ..Dial::default() };
     endpoint.command(Command::Dial { tag: 9, dial }).unwrap();
     wait(&endpoint, |e| matches!(e, Event::DialFailed { tag: 9, .. }).then_some(()));
-    let dial = Dial { account: None, to: "sip:x@name.invalid".into(), sdp: offer() };
+    let dial = Dial { account: None, to: "sip:x@name.invalid".into(), sdp: offer(), ..Dial::default() };
     endpoint.command(Command::Dial { tag: 10, dial }).unwrap();
     wait(&endpoint, |e| matches!(e, Event::Ended { cause: EndCause::Network, .. }).then_some(()));
 }
@@ -125,7 +125,7 @@ fn a_dead_port_is_noticed_long_before_timer_b() {
     let endpoint = start("127.0.0.1:0");
     let dead = processes::free_port();
     let begin = Instant::now();
-    let dial = Dial { account: None, to: format!("sip:x@127.0.0.1:{dead}"), sdp: offer() };
+    let dial = Dial { account: None, to: format!("sip:x@127.0.0.1:{dead}"), sdp: offer(), ..Dial::default() };
     endpoint.command(Command::Dial { tag: 1, dial }).unwrap();
     wait(&endpoint, |e| matches!(e, Event::Ended { cause: EndCause::Network, .. }).then_some(()));
     assert!(begin.elapsed() < Duration::from_secs(10), "timer B is 32 s, this took {:?}", begin.elapsed());
@@ -137,7 +137,8 @@ fn bound_to_every_address_it_names_the_one_on_the_way() {
     let endpoint = start("0.0.0.0:0");
     let peer = UdpSocket::bind("127.0.0.1:0").unwrap();
     peer.set_read_timeout(Some(LIMIT)).unwrap();
-    let dial = Dial { account: None, to: format!("sip:x@{}", peer.local_addr().unwrap()), sdp: offer() };
+    let dial =
+        Dial { account: None, to: format!("sip:x@{}", peer.local_addr().unwrap()), sdp: offer(), ..Dial::default() };
     endpoint.command(Command::Dial { tag: 1, dial }).unwrap();
     let mut buffer = [0; 4096];
     let (length, from) = peer.recv_from(&mut buffer).unwrap();
@@ -163,7 +164,7 @@ fn the_callback_comes_with_every_event_and_noise_does_not_stop_the_loop() {
     for i in 0..500_usize {
         noise.send_to(&vec![i as u8; i * 7 % 1400], endpoint.local_addr()).unwrap();
     }
-    let dial = Dial { account: None, to: "nonsense".into(), sdp: offer() };
+    let dial = Dial { account: None, to: "nonsense".into(), sdp: offer(), ..Dial::default() };
     endpoint.command(Command::Dial { tag: 1, dial }).unwrap();
     wait(&endpoint, |e| matches!(e, Event::DialFailed { .. }).then_some(()));
     let until = Instant::now() + LIMIT;

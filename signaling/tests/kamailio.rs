@@ -127,7 +127,7 @@ fn registered(endpoint: &Endpoint, limit: Duration) {
 
 /// Alice calls bob through the proxy; `alice_hangs_up`, or bob does.
 fn call(alice: &Endpoint, bob: &Endpoint, alice_hangs_up: bool) {
-    let dial = Dial { account: Some("pbx".into()), to: "bob".into(), sdp: sdp::offer(&media(4000)) };
+    let dial = Dial { account: Some("pbx".into()), to: "bob".into(), sdp: sdp::offer(&media(4000)), ..Dial::default() };
     alice.command(Command::Dial { tag: 1, dial }).unwrap();
     let (theirs, offer) = wait(bob, LIMIT, |e| match e {
         Event::Incoming { call, offer, from, account, .. } => {

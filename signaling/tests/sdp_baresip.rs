@@ -71,7 +71,7 @@ fn called(account: &str, local: &LocalMedia) -> Option<MediaPlan> {
     let (endpoint, port) = (endpoint(), free_port());
     let (mut baresip, _folder) = baresip(port, account, None);
     baresip.listens(port);
-    let dial = Dial { account: None, to: format!("sip:bob@127.0.0.1:{port}"), sdp: sdp::offer(local) };
+    let dial = Dial { to: format!("sip:bob@127.0.0.1:{port}"), sdp: sdp::offer(local), ..Dial::default() };
     endpoint.command(Command::Dial { tag: 1, dial }).unwrap();
     let answer = wait(&endpoint, |e| match e {
         Event::Answered { sdp, .. } => Some(Some(sdp.clone().expect("an answer"))),

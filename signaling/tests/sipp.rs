@@ -126,7 +126,12 @@ fn sipp_is_called_through_a_route_and_hung_up() {
     let mut sipp = sipp("uas.xml", &["-p", &port.to_string(), "-m", "20"]);
     sipp.listens(port);
     for tag in 0..20 {
-        let dial = Dial { account: None, to: format!("sip:callee@127.0.0.1:{port}"), sdp: sdp::offer(&media()) };
+        let dial = Dial {
+            account: None,
+            to: format!("sip:callee@127.0.0.1:{port}"),
+            sdp: sdp::offer(&media()),
+            ..Dial::default()
+        };
         endpoint.command(Command::Dial { tag, dial }).unwrap();
     }
     let (mut rang, mut ended) = (0, 0);
@@ -165,7 +170,7 @@ fn authenticated_call(scenario: &str) {
     let endpoint = endpoint(vec![account(port, "wonderland", false)]);
     let mut sipp = sipp(scenario, &["-p", &port.to_string(), "-m", "1"]);
     sipp.listens(port);
-    let dial = Dial { account: Some("pbx".into()), to: "100".into(), sdp: sdp::offer(&media()) };
+    let dial = Dial { account: Some("pbx".into()), to: "100".into(), sdp: sdp::offer(&media()), ..Dial::default() };
     endpoint.command(Command::Dial { tag: 7, dial }).unwrap();
     let call = wait(&endpoint, |e| match e {
         Event::Answered { call, .. } => Some(*call),
@@ -182,7 +187,7 @@ fn a_call_with_a_wrong_password_ends_with_auth() {
     let endpoint = endpoint(vec![account(port, "looking-glass", false)]);
     let mut sipp = sipp("uas_auth.xml", &["-p", &port.to_string(), "-m", "1"]);
     sipp.listens(port);
-    let dial = Dial { account: Some("pbx".into()), to: "100".into(), sdp: sdp::offer(&media()) };
+    let dial = Dial { account: Some("pbx".into()), to: "100".into(), sdp: sdp::offer(&media()), ..Dial::default() };
     endpoint.command(Command::Dial { tag: 7, dial }).unwrap();
     let ended = wait(&endpoint, |e| match e {
         Event::Ended { cause, status, .. } => Some((*cause, *status)),
@@ -270,7 +275,7 @@ fn case_34_a_200_that_crosses_our_cancel_is_acknowledged_and_ended() {
     let port = free_port();
     let mut sipp = sipp("uas_late_200.xml", &["-p", &port.to_string(), "-m", "1"]);
     sipp.listens(port);
-    let dial = Dial { to: format!("sip:odd@127.0.0.1:{port}"), sdp: sdp::offer(&media()), account: None };
+    let dial = Dial { to: format!("sip:odd@127.0.0.1:{port}"), sdp: sdp::offer(&media()), ..Dial::default() };
     endpoint.command(Command::Dial { tag: 1, dial }).unwrap();
     let cause = wait(&endpoint, |event| {
         if let Event::Progress { call, status: 180, .. } = event {
@@ -288,7 +293,7 @@ fn provisional_answers_of_every_kind_come_before_the_answer() {
     let port = free_port();
     let mut sipp = sipp("uas_provisionals.xml", &["-p", &port.to_string(), "-m", "1"]);
     sipp.listens(port);
-    let dial = Dial { to: format!("sip:odd@127.0.0.1:{port}"), sdp: sdp::offer(&media()), account: None };
+    let dial = Dial { to: format!("sip:odd@127.0.0.1:{port}"), sdp: sdp::offer(&media()), ..Dial::default() };
     endpoint.command(Command::Dial { tag: 1, dial }).unwrap();
     let mut progress = Vec::new();
     let call = wait(&endpoint, |event| match event {

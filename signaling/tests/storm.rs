@@ -249,7 +249,8 @@ fn fuzz_a_user_agent_lives_through_mangled_messages() {
             }
             it.receive(random, &message);
             if random.u8(0..8) == 0 {
-                let dial = Dial { account: Some("default".into()), to: "4711".into(), sdp: offer.clone() };
+                let dial =
+                    Dial { account: Some("default".into()), to: "4711".into(), sdp: offer.clone(), ..Dial::default() };
                 if let Ok(call) = it.agent.dial(it.now, dial) {
                     it.calls.push(call);
                 }

@@ -237,7 +237,7 @@ impl UserAgent {
     }
 
     pub(super) fn send_register(&mut self, now: Instant, index: usize) {
-        let from_tag = self.random_token();
+        let (from_tag, allow) = (self.random_token(), self.allow());
         let Some(account) = self.accounts.get_mut(index) else { return };
         let uri = account.domain_uri();
         let own = NameAddr::new(account.address_of_record());
@@ -253,8 +253,8 @@ impl UserAgent {
         request.headers.push("Call-ID", account.registration.call_id.clone());
         request.headers.push("CSeq", format!("{cseq} REGISTER"));
         request.headers.push("Expires", expires.to_string());
-        request.headers.push("Allow", super::outgoing::ALLOW);
         let (hop, backups) = account.ways();
+        request.headers.push("Allow", allow);
         let known = account.registration.next_credentials();
         if let Some((challenge, count)) = known {
             self.add_credentials(&mut request, index, &challenge, count);

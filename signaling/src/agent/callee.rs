@@ -2,9 +2,9 @@
 
 use std::time::{Duration, Instant};
 
-use super::{UserAgent, limits};
+use super::{UserAgent, limits, requests::has_option, sessions};
 use crate::{
-    call::{Call, IncomingInvite, PendingOk, Reoffer, ServerKey, State},
+    call::{Call, FarEnd, IncomingInvite, PendingOk, ServerKey, State},
     dialog::Dialog,
     error::SignalingError,
     event::{CallId, EndCause, Event},
@@ -30,6 +30,10 @@ impl UserAgent {
         let offer = body_text(&request.headers, &request.body, SDP);
         let local_tag = self.random_token();
         let dialog = Dialog::of_callee(&request, &meta, &local_tag, from);
+        let (replaces, mismatch) = match self.replaced_by(&request) {
+            Ok(replaces) => (replaces, None),
+            Err(response) => (None, Some(response)),
+        };
         let refusal = if self.is_full() {
             Some(request.response(503))
         } else if !request.body.is_empty() && offer.is_none() {
@@ -41,7 +45,7 @@ impl UserAgent {
             response.reason = "Bad Request: no usable Contact".into();
             Some(response)
         } else {
-            None
+            mismatch.or_else(|| sessions::too_short(&request))
         };
         if let Some(response) = refusal {
             self.counters.refused += 1;
@@ -63,21 +67,18 @@ impl UserAgent {
             transport: from.transport,
             account: account.and_then(|a| self.accounts.get(a)).map(|a| a.config.name.clone()),
             offer: offer.clone(),
+            replaces,
         });
-        let session = LocalSession::new(self.session_number());
+        let far = FarEnd { update: has_option(&request.headers, "Allow", "UPDATE") };
+        let (call_id, has_offer) = (meta.call_id.clone(), offer.is_some());
+        let state = State::Incoming(Box::new(IncomingInvite { key, request, meta, has_offer }));
         let call = Call {
-            id,
-            account,
-            call_id: meta.call_id.clone(),
-            local_tag,
             dialog,
-            session,
-            early_answer: None,
-            ok: None,
-            reoffer: None,
-            addresses: Vec::new(),
+            session: LocalSession::new(self.session_number()),
+            far,
+            replaces,
             limit: Some(now + self.config.ring_limit),
-            state: State::Incoming(Box::new(IncomingInvite { key, request, meta, has_offer: offer.is_some() })),
+            ..Call::new(id, account, call_id, local_tag, state)
         };
         self.calls.insert(id, call);
         self.know(now, id, from.address.ip());
@@ -92,23 +93,43 @@ impl UserAgent {
         candidates().find(|i| self.accounts[*i].config.user == user).or_else(|| candidates().next())
     }
 
-    pub(super) fn do_ring(&mut self, now: Instant, id: CallId) -> Result<(), SignalingError> {
-        let (key, request) = self.incoming(id, "ringing")?;
-        let response = self.call_response(id, &request, 180, &key);
-        self.respond(now, &key, response);
-        Ok(())
-    }
-
     pub(super) fn do_answer(&mut self, now: Instant, id: CallId, sdp: &str) -> Result<(), SignalingError> {
         let (key, request) = self.incoming(id, "answered")?;
+        let hold = self.must_hold_answer(id);
+        let Some(call) = self.calls.get_mut(&id) else { return Err(SignalingError::NoSuchCall(id)) };
+        if call.reliable.held.is_some() {
+            return Err(SignalingError::WrongState { call: id, action: "answered" });
+        }
+        if hold {
+            call.reliable.held = Some(sdp.to_owned());
+            return Ok(());
+        }
         let mut response = self.call_response(id, &request, 200, &key);
         let Some(call) = self.calls.get_mut(&id) else { return Err(SignalingError::NoSuchCall(id)) };
         let State::Incoming(invite) = std::mem::replace(&mut call.state, State::Up) else { return Ok(()) };
-        put_sdp(&mut response, &call.session.stamp(sdp));
-        call.ok = Some(PendingOk::new(now, key.clone(), invite.meta.cseq, true, !invite.has_offer));
+        // 200 is the last word: reliable responses that were not acknowledged are of no interest any more
+        call.reliable.pending = None;
+        let settled = call.reliable.settled.is_some();
+        match &call.reliable.settled {
+            None => {
+                put_sdp(&mut response, &call.session.stamp(sdp));
+                call.agreed = Some(sdp.to_owned());
+            }
+            // what early media has settled is not described again, and something else has to be offered anew
+            Some(settled) if settled != sdp && call.agreed.as_deref() != Some(sdp) => {
+                call.offering.wish = Some(sdp.to_owned());
+            }
+            Some(_) => {}
+        }
+        call.ok = Some(PendingOk::new(now, key.clone(), invite.meta.cseq, true, !invite.has_offer && !settled));
         call.limit = None;
+        let replaced = call.replaces.take();
+        self.answer_session(now, id, &request, &mut response);
         self.respond(now, &key, response);
         self.refresh_call(id);
+        if let Some(old) = replaced.filter(|old| self.live_call(*old).is_ok()) {
+            self.give_up(now, old, 603, EndCause::Replaced, None, "another call has taken its place");
+        }
         Ok(())
     }
 
@@ -119,11 +140,11 @@ impl UserAgent {
         let (key, request) = self.incoming(id, "rejected")?;
         let response = self.call_response(id, &request, status, &key);
         self.respond(now, &key, response);
-        self.end(id, EndCause::LocalHangup, Some(status), "we refused the call");
+        self.end(now, id, EndCause::LocalHangup, Some(status), "we refused the call");
         Ok(())
     }
 
-    fn incoming(&self, id: CallId, action: &'static str) -> Result<(ServerKey, Request), SignalingError> {
+    pub(super) fn incoming(&self, id: CallId, action: &'static str) -> Result<(ServerKey, Request), SignalingError> {
         match self.live_call(id)?.state {
             State::Incoming(ref invite) => Ok((invite.key.clone(), invite.request.clone())),
             _ => Err(SignalingError::WrongState { call: id, action }),
@@ -134,7 +155,7 @@ impl UserAgent {
     pub(super) fn on_cancelled(&mut self, now: Instant, id: CallId, key: &ServerKey) {
         let Some(call) = self.calls.get_mut(&id) else { return };
         if call.reoffer.as_ref().is_some_and(|r| r.key == *key) {
-            self.refuse_reoffer(now, id, 487);
+            self.decline_reoffer(now, id, 487);
             return;
         }
         let request = match &call.state {
@@ -143,7 +164,8 @@ impl UserAgent {
         };
         let response = self.call_response(id, &request, 487, key);
         self.respond(now, key, response);
-        self.end(id, EndCause::Cancelled, None, "the caller gave up");
+        self.refuse_reoffer(now, id, 487);
+        self.end(now, id, EndCause::Cancelled, None, "the caller gave up");
     }
 
     /// A request of the far end that is in order.
@@ -152,34 +174,47 @@ impl UserAgent {
         match request.method {
             Method::Bye => {
                 self.respond(now, &key, plain(200));
-                self.on_bye(now, id);
+                self.on_bye(now, id, &meta);
             }
             Method::Options => {
                 let mut response = self.call_response(id, &request, 200, &key);
-                response.headers.push("Allow", super::outgoing::ALLOW);
+                self.add_abilities(&mut response.headers);
                 response.headers.push("Accept", SDP);
                 self.respond(now, &key, response);
             }
             Method::Info => self.on_info(now, id, &request, &key),
             Method::Invite | Method::Update => self.on_reoffer(now, id, request, meta, key),
+            Method::Prack => self.on_prack(now, id, request, meta, key),
+            Method::Refer => self.on_refer(now, id, request, &meta, key),
+            Method::Notify => self.on_notify(now, id, &request, &key),
             _ => {
                 let mut response = plain(405);
-                response.headers.push("Allow", super::outgoing::ALLOW);
+                response.headers.push("Allow", self.allow());
                 self.respond(now, &key, response);
             }
         }
     }
 
-    fn on_bye(&mut self, now: Instant, id: CallId) {
+    fn on_bye(&mut self, now: Instant, id: CallId, meta: &Meta) {
         if self.is_waiting_for_answer(id)
             && let Ok((key, request)) = self.incoming(id, "ended")
         {
+            self.refuse_reoffer(now, id, 487);
             let response = self.call_response(id, &request, 487, &key);
             self.respond(now, &key, response);
-            return self.end(id, EndCause::Cancelled, None, "the caller gave up");
+            return self.end(now, id, EndCause::Cancelled, None, "the caller gave up");
+        }
+        if let Some(call) = self.calls.get_mut(&id).filter(|c| matches!(c.state, State::Calling(_))) {
+            // nobody may end the early dialog of an INVITE so (section 15), but this fork will not be heard of again
+            call.early.retain(|e| e.dialog.remote_tag() != meta.caller_tag());
+            return;
         }
         self.refuse_reoffer(now, id, 487);
-        self.end(id, EndCause::RemoteHangup, None, "the other side hung up");
+        self.refuse_referred(now, id);
+        let reason = "the other side hung up";
+        let moved = self.close_transfer(id, reason) || self.is_transfer_target(id);
+        let cause = if moved { EndCause::Transferred } else { EndCause::RemoteHangup };
+        self.end(now, id, cause, None, reason);
     }
 
     fn on_info(&mut self, now: Instant, id: CallId, request: &Request, key: &ServerKey) {
@@ -200,72 +235,6 @@ impl UserAgent {
         self.events.push_back(Event::Digit { call: id, digit, duration });
     }
 
-    /// A re-INVITE or UPDATE.
-    fn on_reoffer(&mut self, now: Instant, id: CallId, request: Request, meta: Meta, key: ServerKey) {
-        let offer = body_text(&request.headers, &request.body, SDP);
-        let Some(call) = self.calls.get_mut(&id) else { return };
-        let busy = call.reoffer.is_some() || (call.ok.is_some() && request.method == Method::Invite);
-        let up = matches!(call.state, State::Up);
-        if busy || !up {
-            let mut response = request.response(if up { 491 } else { 500 });
-            response.headers.push("Retry-After", "2");
-            return self.respond(now, &key, response);
-        }
-        if !request.body.is_empty() && offer.is_none() {
-            let mut response = request.response(415);
-            response.headers.push("Accept", SDP);
-            return self.respond(now, &key, response);
-        }
-        if let Some(dialog) = &mut call.dialog {
-            dialog.refresh_target(&request);
-        }
-        if offer.is_none() && request.method == Method::Update {
-            // only the target, or a session timer
-            let response = self.call_response(id, &request, 200, &key);
-            return self.respond(now, &key, response);
-        }
-        let trying = request.response(100);
-        let invite = request.method == Method::Invite;
-        call.reoffer = Some(Reoffer {
-            key: key.clone(),
-            request,
-            meta,
-            has_offer: offer.is_some(),
-            deadline: now + limits::REOFFER,
-        });
-        if invite {
-            self.respond(now, &key, trying);
-        }
-        self.events.push_back(Event::Reoffer { call: id, sdp: offer });
-        self.refresh_call(id);
-    }
-
-    pub(super) fn do_answer_reoffer(&mut self, now: Instant, id: CallId, sdp: &str) -> Result<(), SignalingError> {
-        let wrong = SignalingError::WrongState { call: id, action: "given other media" };
-        self.live_call(id)?;
-        let Some(reoffer) = self.calls.get_mut(&id).and_then(|c| c.reoffer.take()) else { return Err(wrong) };
-        let mut response = self.call_response(id, &reoffer.request, 200, &reoffer.key);
-        if let Some(call) = self.calls.get_mut(&id) {
-            put_sdp(&mut response, &call.session.stamp(sdp));
-            if reoffer.is_invite() {
-                let wants_answer = !reoffer.has_offer;
-                call.ok = Some(PendingOk::new(now, reoffer.key.clone(), reoffer.meta.cseq, false, wants_answer));
-            }
-        }
-        self.respond(now, &reoffer.key, response);
-        self.refresh_call(id);
-        Ok(())
-    }
-
-    /// Refuses what the far end offered last; false if it offered nothing.
-    pub(super) fn refuse_reoffer(&mut self, now: Instant, id: CallId, status: u16) -> bool {
-        let Some(reoffer) = self.calls.get_mut(&id).and_then(|c| c.reoffer.take()) else { return false };
-        let response = self.call_response(id, &reoffer.request, status, &reoffer.key);
-        self.respond(now, &reoffer.key, response);
-        self.refresh_call(id);
-        true
-    }
-
     /// An ACK came within a dialog.
     pub(super) fn on_ok_acknowledged(&mut self, now: Instant, id: CallId, request: &Request, meta: &Meta) {
         let Some(call) = self.calls.get_mut(&id) else { return };
@@ -275,44 +244,53 @@ impl UserAgent {
             return self.hang_up_dialog(now, id);
         }
         if ok.initial {
+            let answer = answer.or(call.reliable.answer.take());
             self.events.push_back(Event::Answered { call: id, sdp: answer });
         } else if let Some(sdp) = answer {
             self.events.push_back(Event::ReofferAnswered { call: id, sdp });
         }
-        self.refresh_call(id);
+        self.go_on(now, id);
     }
 
     pub(super) fn on_call_timer(&mut self, now: Instant, id: CallId) {
+        let due = |at: Option<Instant>| at.is_some_and(|at| now >= at);
         let Some(call) = self.calls.get_mut(&id) else { return };
-        if call.limit.is_some_and(|l| now >= l) {
-            call.limit = None;
+        if call.limit.take_if(|l| now >= *l).is_some() {
             self.on_limit(now, id);
         }
-        let Some(call) = self.calls.get_mut(&id) else { return };
-        if call.reoffer.as_ref().is_some_and(|r| now >= r.deadline) {
-            self.refuse_reoffer(now, id, 488);
+        if due(self.calls.get(&id).and_then(|c| Some(c.reoffer.as_ref()?.deadline))) {
+            self.decline_reoffer(now, id, 488);
         }
+        if due(self.calls.get(&id).and_then(|c| Some(c.offering.sent.as_ref()?.limit))) {
+            self.on_offer_limit(now, id);
+        }
+        if due(self.calls.get(&id).and_then(|c| Some(c.referred.as_ref()?.deadline))) {
+            self.refuse_referred(now, id);
+        }
+        if due(self.calls.get(&id).and_then(|c| Some(c.transfer.as_ref()?.deadline))) {
+            self.end_transfer(now, id, false, None, "the other side does not say any more how it gets on");
+        }
+        self.on_reliable_timer(now, id);
+        self.on_session_timer(now, id);
+        self.on_ok_timer(now, id);
+        self.go_on(now, id);
+    }
+
+    /// The 200 goes out again, or is given up and the call with it (case 33).
+    fn on_ok_timer(&mut self, now: Instant, id: CallId) {
         let Some(call) = self.calls.get_mut(&id) else { return };
-        if let Some(ok) = &mut call.ok {
-            if now >= ok.deadline {
-                // case 33
-                call.ok = None;
-                let live = call.is_live();
-                self.hang_up_dialog(now, id);
-                if live {
-                    let waited = TIMEOUT.as_secs();
-                    let reason = format!("our answer was not acknowledged within {waited} s");
-                    self.events.push_back(Event::Ended { call: id, cause: EndCause::Timeout, status: None, reason });
-                }
-            } else if now >= ok.resend.at {
-                ok.resend.again(now);
-                let again = self.servers.get(&ok.key).map(|s| (s.to.clone(), s.response.clone()));
-                if let Some((to, bytes)) = again {
-                    self.transmit_again(to, bytes);
-                }
+        let Some(ok) = &mut call.ok else { return };
+        if now >= ok.deadline {
+            call.ok = None;
+            let reason = format!("our answer was not acknowledged within {} s", TIMEOUT.as_secs());
+            self.hang_up_with(now, id, EndCause::Timeout, None, &reason);
+        } else if now >= ok.resend.at {
+            ok.resend.again(now);
+            let again = self.servers.get(&ok.key).map(|s| (s.to.clone(), s.response.clone()));
+            if let Some((to, bytes)) = again {
+                self.transmit_again(to, bytes);
             }
         }
-        self.refresh_call(id);
     }
 }
 

@@ -6,18 +6,86 @@ use super::{
     UserAgent, limits,
     names::Hop,
     outgoing::{Fork, Lost, Outgoing, Owner},
+    requests::words,
 };
 use crate::{
     call::{Call, ClientKey, State},
-    dialog::{Dialog, MAX_FORWARDS},
+    dialog::MAX_FORWARDS,
     error::SignalingError,
     event::{CallId, Dial, EndCause, Event},
-    message::{Meta, Method, NameAddr, Request, Response, Uri, body_text, escape_user, reason_phrase},
+    message::{Meta, Method, NameAddr, Request, Response, Uri, body_text, escape_user},
     sdp::LocalSession,
     transaction::{ClientState, TIMEOUT},
 };
 
 const SDP: &str = "application/sdp";
+
+/// Whose calls show nobody's name (RFC 3323 section 4.1.1.3).
+const ANONYMOUS_HOST: &str = "anonymous.invalid";
+
+/// What the application may not write: it is the user agent's, and two of it would confuse.
+const RESERVED: [&str; 31] = [
+    "Via",
+    "From",
+    "To",
+    "Call-ID",
+    "CSeq",
+    "Contact",
+    "Max-Forwards",
+    "Route",
+    "Record-Route",
+    "Content-Type",
+    "Content-Length",
+    "Content-Encoding",
+    "Allow",
+    "Supported",
+    "Require",
+    "Proxy-Require",
+    "Session-Expires",
+    "Min-SE",
+    "Authorization",
+    "Proxy-Authorization",
+    "User-Agent",
+    "Replaces",
+    "Refer-To",
+    "Referred-By",
+    "RSeq",
+    "RAck",
+    "Event",
+    "Expires",
+    "Unsupported",
+    "Subscription-State",
+    "Privacy",
+];
+
+/// A call of ours before its INVITE is sent.
+#[derive(Debug)]
+pub(super) struct Prepared {
+    pub(super) id: CallId,
+    invite: Outgoing,
+}
+
+/// The application's headers, if they can stand in an INVITE (case 45).
+fn checked_headers(headers: &[(String, String)]) -> Result<impl Iterator<Item = (&str, &str)>, SignalingError> {
+    let bad = |name: &str, why| SignalingError::BadConfig { field: format!("header {name:?}"), why };
+    if headers.len() > limits::OWN_HEADERS {
+        return Err(bad("", "stands beside too many others"));
+    }
+    for (name, value) in headers {
+        let token = !name.is_empty() && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b));
+        let full = crate::message::full_name(name);
+        if !token || name.len() + value.len() > limits::OWN_HEADER_BYTES {
+            return Err(bad(name, "is no name of a header, or too long"));
+        }
+        if RESERVED.iter().any(|r| r.eq_ignore_ascii_case(full)) {
+            return Err(bad(name, "is written by the user agent itself"));
+        }
+        if value.chars().any(char::is_control) {
+            return Err(bad(name, "contains control characters"));
+        }
+    }
+    Ok(headers.iter().map(|(name, value)| (name.as_str(), value.as_str())))
+}
 
 /// The address names a transport that is not spoken here.
 fn bad_transport(to: &str) -> SignalingError {
@@ -25,7 +93,24 @@ fn bad_transport(to: &str) -> SignalingError {
 }
 
 impl UserAgent {
-    pub(super) fn do_dial(&mut self, now: Instant, dial: Dial) -> Result<CallId, SignalingError> {
+    pub(super) fn do_dial(&mut self, now: Instant, dial: &Dial) -> Result<CallId, SignalingError> {
+        let prepared = self.prepare_call(now, dial, &[])?;
+        let id = prepared.id;
+        self.start_call(now, prepared);
+        Ok(id)
+    }
+
+    pub(super) fn start_call(&mut self, now: Instant, prepared: Prepared) {
+        self.send(now, prepared.invite);
+    }
+
+    /// Makes a call, up to the INVITE that is to be sent; `more` are headers of the user agent's own.
+    pub(super) fn prepare_call(
+        &mut self,
+        now: Instant,
+        dial: &Dial,
+        more: &[(&str, String)],
+    ) -> Result<Prepared, SignalingError> {
         if self.is_full() {
             return Err(SignalingError::TooManyCalls(self.calls.len()));
         }
@@ -51,6 +136,7 @@ impl UserAgent {
             }
         };
 
+        let own_headers = checked_headers(&dial.headers)?;
         let id = self.new_call_id();
         let (call_id, local_tag) = (self.random_token(), self.random_token());
         let mut session = LocalSession::new(self.session_number());
@@ -59,37 +145,41 @@ impl UserAgent {
             request.headers.push("Route", route);
         }
         request.headers.push("Max-Forwards", MAX_FORWARDS);
-        request.headers.push("From", self.own_address(account, &hop).with_tag(&local_tag).to_string());
+        let own = self.own_address(account, &hop);
+        let mut from =
+            if dial.privacy { NameAddr::new(Uri::sip(Some("anonymous"), ANONYMOUS_HOST, None)) } else { own.clone() };
+        from.display = if dial.privacy { Some("Anonymous".into()) } else { dial.display_name.clone() };
+        request.headers.push("From", from.with_tag(&local_tag).to_string());
         request.headers.push("To", NameAddr::new(uri).to_string());
         request.headers.push("Call-ID", call_id.clone());
         request.headers.push("CSeq", "1 INVITE");
-        request.headers.push("Allow", super::outgoing::ALLOW);
+        self.add_abilities(&mut request.headers);
+        self.ask_session(&mut request.headers);
+        if dial.privacy {
+            request.headers.push("Privacy", "id");
+            request.headers.push("P-Preferred-Identity", own.to_string());
+        }
+        for (name, value) in more.iter().map(|(n, v)| (*n, v.as_str())).chain(own_headers) {
+            request.headers.push(name, value);
+        }
         request.headers.push("Content-Type", SDP);
         request.body = session.stamp(&dial.sdp).into_bytes();
 
         self.dialogs.insert((call_id.clone(), local_tag.clone()), id);
         let call = Call {
-            id,
-            account,
-            state: State::Calling(None),
-            call_id,
-            local_tag,
-            dialog: None,
             session,
-            early_answer: None,
-            ok: None,
-            reoffer: None,
-            addresses: Vec::new(),
+            agreed: Some(dial.sdp.clone()),
             limit: Some(now + self.config.ring_limit),
+            ..Call::new(id, account, call_id, local_tag, State::Calling(None))
         };
         self.calls.insert(id, call);
         self.refresh_call(id);
-        self.send(now, Outgoing { backups, ..Outgoing::new(request, Owner::Invite(id), account, hop) });
-        Ok(id)
+        let invite = Outgoing { backups, ..Outgoing::new(request, Owner::Invite(id), account, hop) };
+        Ok(Prepared { id, invite })
     }
 
     /// What is to be dialled, as the URI of a request.
-    fn destination(&self, to: &str, account: Option<usize>) -> Result<Uri, SignalingError> {
+    pub(super) fn destination(&self, to: &str, account: Option<usize>) -> Result<Uri, SignalingError> {
         let bad = |why| SignalingError::BadDestination { to: to.to_owned(), why };
         let text = to.trim();
         if text.is_empty() {
@@ -145,11 +235,8 @@ impl UserAgent {
             100 => self.on_provisional(now, id, key),
             101..=199 => {
                 self.on_provisional(now, id, key);
-                let sdp = body_text(&response.headers, &response.body, SDP);
-                let current = self.is_current_invite(id, key);
-                if let Some(call) = self.calls.get_mut(&id).filter(|_| current) {
-                    call.early_answer = sdp.clone().or(call.early_answer.take());
-                    self.events.push_back(Event::Progress { call: id, status: response.status, sdp });
+                if self.is_current_invite(id, key) {
+                    self.on_progress(now, id, key, &response, &meta);
                 }
             }
             200..=299 => self.on_ok(now, id, key, &response, &meta),
@@ -161,13 +248,15 @@ impl UserAgent {
                 if !self.is_current_invite(id, key) {
                     return;
                 }
+                if status == 422 && self.lengthen_session(now, id, key, &response)
+                    || self.redirect(now, id, key, &response)
+                {
+                    return;
+                }
                 let challenged = self.clients.get(key).is_some_and(|c| c.tries > 0);
                 let cause = EndCause::of_status(status, challenged);
-                let reason = refused.unwrap_or_else(|| match response.reason.trim() {
-                    "" => reason_phrase(status),
-                    reason => reason.to_owned(),
-                });
-                self.end(id, cause, Some(status), &reason);
+                let reason = refused.unwrap_or_else(|| words(&response));
+                self.end(now, id, cause, Some(status), &reason);
             }
         }
     }
@@ -194,19 +283,22 @@ impl UserAgent {
         }
         client.forks.push(Fork { tag: tag.clone(), ack: None });
         let account = client.account;
-        let mut dialog = Dialog::of_caller(&client.request, response, meta);
+        let invite = client.request.clone();
+        let (mut dialog, early_answer) = self.confirmed(id, &invite, response, meta);
         let ack = dialog.ack(meta.cseq);
         let owner = Owner::Ack { invite: key.clone(), tag };
         self.send_routed(now, &dialog, ack, owner, account);
 
         let current = self.is_current_invite(id, key);
         if let Some(call) = self.calls.get_mut(&id).filter(|_| current) {
-            let answer = body_text(&response.headers, &response.body, SDP);
-            let sdp = answer.or(call.early_answer.take());
+            let sdp = body_text(&response.headers, &response.body, SDP).or(early_answer);
             call.state = State::Up;
             call.dialog = Some(dialog);
             call.limit = None;
-            self.events.push_back(Event::Answered { call: id, sdp });
+            call.offering.tries = 0;
+            self.on_session_answered(now, id, response);
+            self.report(now, id, response.status, &words(response), true);
+            self.tell(Event::Answered { call: id, sdp });
             return self.refresh_call(id);
         }
         let bye = dialog.request(Method::Bye);
@@ -216,12 +308,12 @@ impl UserAgent {
         }
     }
 
-    pub(super) fn on_invite_lost(&mut self, id: CallId, why: Lost) {
+    pub(super) fn on_invite_lost(&mut self, now: Instant, id: CallId, why: Lost) {
         let Some(call) = self.calls.get(&id) else { return };
         match (&call.state, why) {
-            (State::Calling(_), Lost::Network(reason)) => self.end(id, EndCause::Network, None, &reason),
+            (State::Calling(_), Lost::Network(reason)) => self.end(now, id, EndCause::Network, None, &reason),
             (State::Calling(_), Lost::Timeout) => {
-                self.end(id, EndCause::Timeout, None, "nobody answered at that address");
+                self.end(now, id, EndCause::Timeout, None, "nobody answered at that address");
             }
             (State::Cancelling(_), _) => self.remove_call(id),
             _ => {}
@@ -245,7 +337,15 @@ impl UserAgent {
     }
 
     /// Ends a call from our side, whatever its state; `refusal` is what an unanswered caller is told.
-    fn give_up(&mut self, now: Instant, id: CallId, refusal: u16, cause: EndCause, status: Option<u16>, reason: &str) {
+    pub(super) fn give_up(
+        &mut self,
+        now: Instant,
+        id: CallId,
+        refusal: u16,
+        cause: EndCause,
+        status: Option<u16>,
+        reason: &str,
+    ) {
         let Some(call) = self.calls.get_mut(&id) else { return };
         match &call.state {
             State::Calling(None) => {}
@@ -258,53 +358,67 @@ impl UserAgent {
                 if proceeding {
                     self.send_cancel(now, &key);
                 }
-                self.tell_ended(id, cause, status, reason);
+                self.refuse_reoffer(now, id, 487);
+                self.tell_ended(now, id, cause, status, reason);
                 return self.refresh_call(id);
             }
             State::Incoming(invite) => {
                 let (key, request) = (invite.key.clone(), invite.request.clone());
                 let response = self.call_response(id, &request, refusal, &key);
                 self.respond(now, &key, response);
+                self.refuse_reoffer(now, id, 487);
             }
             State::Up => {
                 let acknowledged = call.ok.as_ref().is_none_or(|ok| !ok.initial);
-                if !acknowledged {
-                    call.state = State::Closing;
-                }
-                self.refuse_reoffer(now, id, 487);
                 if acknowledged {
-                    self.hang_up_dialog(now, id);
+                    return self.hang_up_with(now, id, cause, status, reason);
                 }
-                self.tell_ended(id, cause, status, reason);
+                call.state = State::Closing;
+                self.refuse_reoffer(now, id, 487);
+                self.tell_ended(now, id, cause, status, reason);
                 return;
             }
             State::Cancelling(_) | State::Closing => return,
         }
-        self.end(id, cause, status, reason);
+        self.end(now, id, cause, status, reason);
     }
 
     /// Sends BYE and lets the call go, without a word to the application.
     pub(super) fn hang_up_dialog(&mut self, now: Instant, id: CallId) {
+        self.refuse_referred(now, id);
+        self.drop_offer(now, id);
         let Some(call) = self.calls.get_mut(&id) else { return };
         let account = call.account;
         let dialog = call.dialog.take();
         self.remove_call(id);
         if let Some(mut dialog) = dialog {
             let bye = dialog.request(Method::Bye);
+            self.keep_for_referrals(id, &dialog);
             self.send_routed(now, &dialog, bye, Owner::Nobody, account);
         }
     }
 
-    /// Tells the application that a call is over, and lets it go.
-    pub(super) fn end(&mut self, id: CallId, cause: EndCause, status: Option<u16>, reason: &str) {
-        let live = self.calls.get(&id).is_some_and(Call::is_live);
-        self.remove_call(id);
-        if live {
-            self.tell_ended(id, cause, status, reason);
+    /// The call is over, and an INVITE of ours within it with it: one that was answered provisionally is cancelled.
+    fn drop_offer(&mut self, now: Instant, id: CallId) {
+        let sent = self.calls.get_mut(&id).and_then(|c| c.offering.sent.take());
+        let Some(key) = sent.filter(|s| s.method == Method::Invite).and_then(|s| s.key) else { return };
+        if self.clients.get(&key).is_some_and(|c| c.machine.state() == ClientState::Proceeding) {
+            self.send_cancel(now, &key);
         }
     }
 
-    fn tell_ended(&mut self, id: CallId, cause: EndCause, status: Option<u16>, reason: &str) {
+    /// Tells the application that a call is over, and lets it go.
+    pub(super) fn end(&mut self, now: Instant, id: CallId, cause: EndCause, status: Option<u16>, reason: &str) {
+        self.drop_offer(now, id);
+        let live = self.calls.get(&id).is_some_and(Call::is_live);
+        self.remove_call(id);
+        if live {
+            self.tell_ended(now, id, cause, status, reason);
+        }
+    }
+
+    pub(super) fn tell_ended(&mut self, now: Instant, id: CallId, cause: EndCause, status: Option<u16>, reason: &str) {
+        self.report_end(now, id, cause, status);
         self.events.push_back(Event::Ended { call: id, cause, status, reason: reason.to_owned() });
     }
 }

@@ -74,6 +74,17 @@ impl fmt::Debug for LocalIp {
     }
 }
 
+/// What becomes of a REFER to us within a call (case 16).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub enum ReferPolicy {
+    /// It is refused with 603.
+    #[default]
+    Refuse,
+    /// The application is asked, by [`crate::Event::TransferRequested`].
+    Ask,
+}
+
 /// How a user agent is set up.
 #[derive(Debug, Clone)]
 pub struct UserAgentConfig {
@@ -100,7 +111,17 @@ pub struct UserAgentConfig {
     pub ring_limit: Duration,
     /// Who may talk to us, and how much.
     pub guard: GuardConfig,
+    /// How long a call may last without a sign from its other end (RFC 4028), 90 s at least; `None`: we do not ask for that,
+    /// but do as others ask.
+    pub session_expires: Option<Duration>,
+    /// What becomes of a REFER to us.
+    pub refer: ReferPolicy,
+    /// Whether a call of ours goes on to where a 3xx says (case 14). Credentials go to the account's hosts all the same.
+    pub redirects: bool,
 }
+
+/// How long a session lasts when the configuration does not say: RFC 4028 section 4's recommendation.
+pub const DEFAULT_SESSION_EXPIRES: Duration = Duration::from_secs(1800);
 
 impl UserAgentConfig {
     /// An agent without accounts, reachable at `local`.
@@ -117,6 +138,9 @@ impl UserAgentConfig {
             max_calls: 1000,
             ring_limit: Duration::from_secs(180),
             guard: GuardConfig::default(),
+            session_expires: Some(DEFAULT_SESSION_EXPIRES),
+            refer: ReferPolicy::Refuse,
+            redirects: false,
         }
     }
 }

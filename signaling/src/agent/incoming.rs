@@ -7,7 +7,7 @@ use std::{net::SocketAddr, time::Instant};
 
 use sha2::{Digest, Sha256};
 
-use super::{TimerKey, UserAgent, limits, outgoing::ALLOW};
+use super::{TimerKey, UserAgent, limits, replaces::unsupported};
 use crate::{
     call::{Server, ServerKey, State},
     event::CallId,
@@ -84,13 +84,10 @@ impl UserAgent {
             Some(response)
         };
         match request.method {
-            Method::Other(_) => return with(501, "Allow", ALLOW),
-            Method::Register
-            | Method::Subscribe
-            | Method::Publish
-            | Method::Refer
-            | Method::Prack
-            | Method::Message => return with(405, "Allow", ALLOW),
+            Method::Other(_) => return with(501, "Allow", &self.allow()),
+            Method::Register | Method::Subscribe | Method::Publish | Method::Message => {
+                return with(405, "Allow", &self.allow());
+            }
             _ => {}
         }
         if !request.uri.is_sip() && request.uri.scheme != "tel" {
@@ -99,9 +96,9 @@ impl UserAgent {
         if meta.to_tag().is_empty() && self.merged.contains(&merge_key(meta)) {
             return with(482, "", "");
         }
-        let required: Vec<_> = request.headers.list("Require").collect();
-        if !required.is_empty() {
-            return with(420, "Unsupported", &required.join(", "));
+        let unsupported = unsupported(&request.headers);
+        if !unsupported.is_empty() {
+            return with(420, "Unsupported", &unsupported.join(", "));
         }
         if request.headers.get("Content-Encoding").is_some_and(|e| !e.eq_ignore_ascii_case("identity")) {
             return with(415, "Accept-Encoding", "identity");
@@ -125,11 +122,15 @@ impl UserAgent {
         let mut response = match request.method {
             Method::Options if self.closed => request.response(503),
             Method::Options => request.response(200),
-            // BYE, INFO, UPDATE, NOTIFY: to no dialog of ours
+            // whoever is called by REFER from a stranger pays for it (case 16)
+            Method::Refer => request.response(603),
+            // unasked news about a mailbox, as some registrars send them
+            Method::Notify if is_about_mailbox(&request) => request.response(200),
+            // BYE, INFO, UPDATE, PRACK, NOTIFY: to no dialog of ours
             _ => request.response(481),
         };
         if response.status == 200 {
-            response.headers.push("Allow", ALLOW);
+            self.add_abilities(&mut response.headers);
             response.headers.push("Accept", "application/sdp");
         } else {
             self.counters.refused += 1;
@@ -150,11 +151,10 @@ impl UserAgent {
             return self.reply(&request, response, to);
         };
         self.open_server(&key, id, &request, &meta, from, to);
-        let in_order =
-            self.calls.get_mut(&id).and_then(|c| c.dialog.as_mut()).is_some_and(|dialog| dialog.take_cseq(meta.cseq));
+        let dialog = self.calls.get_mut(&id).and_then(|c| c.dialog_with_mut(meta.caller_tag()));
+        let in_order = dialog.is_some_and(|dialog| dialog.take_cseq(meta.cseq));
         if !in_order {
-            let mut response = request.response(500);
-            response.headers.push("Retry-After", "2");
+            let response = self.not_now(&request);
             return self.respond(now, &key, response);
         }
         self.in_dialog(now, id, request, meta, key);
@@ -163,8 +163,7 @@ impl UserAgent {
     /// The call whose dialog these tags name.
     pub(super) fn find_dialog(&self, meta: &Meta) -> Option<CallId> {
         let id = *self.dialogs.get(&(meta.call_id.clone(), meta.to_tag().to_owned()))?;
-        let dialog = self.calls.get(&id)?.dialog.as_ref()?;
-        (dialog.remote_tag() == meta.caller_tag()).then_some(id)
+        self.calls.get(&id)?.dialog_with(meta.caller_tag()).map(|_| id)
     }
 
     fn on_ack(&mut self, now: Instant, request: &Request, meta: &Meta) {
@@ -278,7 +277,7 @@ impl UserAgent {
         let mut response = request.response(status);
         let Some(call) = self.calls.get(&id) else { return response };
         tag_response(&mut response, &call.local_tag);
-        let refreshes = matches!(request.method, Method::Invite | Method::Update);
+        let refreshes = matches!(request.method, Method::Invite | Method::Update | Method::Refer);
         if refreshes && (101..300).contains(&status) {
             for route in request.headers.values("Record-Route") {
                 response.headers.push("Record-Route", route);
@@ -287,7 +286,7 @@ impl UserAgent {
                 let contact = self.contact(call.account, &server.source);
                 response.headers.push("Contact", format!("<{contact}>"));
             }
-            response.headers.push("Allow", ALLOW);
+            self.add_abilities(&mut response.headers);
         }
         response
     }
@@ -300,6 +299,11 @@ impl UserAgent {
     pub(super) fn is_waiting_for_answer(&self, id: CallId) -> bool {
         matches!(self.calls.get(&id).map(|c| &c.state), Some(State::Incoming(_)))
     }
+}
+
+fn is_about_mailbox(request: &Request) -> bool {
+    let event = request.headers.get("Event").and_then(|e| e.split(';').next());
+    event.is_some_and(|e| e.trim().eq_ignore_ascii_case("message-summary"))
 }
 
 /// Puts our tag into a response's To, if it has none.

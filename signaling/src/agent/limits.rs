@@ -32,6 +32,28 @@ pub(super) const WAITING: usize = 1024;
 pub(super) const ACCOUNT_ADDRESSES: usize = 16;
 /// How long the application may think about a re-INVITE before it is refused: the far end's timer B is 32 s.
 pub(super) const REOFFER: Duration = Duration::from_secs(10);
+/// How long a re-INVITE of ours may be thought about at the other end, provisional responses or not.
+pub(super) const OUR_REOFFER: Duration = Duration::from_secs(60);
+/// How often an offer of ours, or the first INVITE for its session timer, is sent again because the far end was not ready.
+pub(super) const OFFER_TRIES: u8 = 8;
+/// The longest Retry-After that an offer of ours is put off for.
+pub(super) const LONGEST_RETRY_AFTER: Duration = Duration::from_secs(30);
+/// How often a request within a dialog is sent again because a later one had overtaken it.
+pub(super) const ORDER_TRIES: u8 = 3;
+/// INFOs of a call that wait for their turn: a whole card number may.
+pub(super) const INFOS: usize = 32;
+/// Provisional answers of a call that wait for the PRACK of the one before.
+pub(super) const PROVISIONALS: usize = 4;
+/// How long the far end may try to reach whom it was sent to, and at least is given: it rings there.
+pub(super) const TRANSFER: Duration = Duration::from_secs(240);
+pub(super) const SHORTEST_TRANSFER: Duration = Duration::from_secs(32);
+/// The longest session interval that counts; a longer one is as good as none.
+pub(super) const LONGEST_SESSION: Duration = Duration::from_secs(24 * 3600);
+/// Places that a redirected call is sent to at most.
+pub(super) const REDIRECTS: usize = 5;
+/// Headers of the application's own in an INVITE, and the bytes of one.
+pub(super) const OWN_HEADERS: usize = 16;
+pub(super) const OWN_HEADER_BYTES: usize = 1024;
 /// How long a digit by INFO was pressed, when it does not say.
 pub(super) const DIGIT_DEFAULT: Duration = Duration::from_millis(160);
 /// What a full house asks callers to wait.

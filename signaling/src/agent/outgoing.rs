@@ -8,7 +8,7 @@ use std::{
 
 use rand::Rng;
 
-use super::{UserAgent, config::Transmit, limits, names::Hop};
+use super::{UserAgent, config::Transmit, limits, names::Hop, requests::Ask};
 use crate::{
     call::{ClientKey, State},
     dialog::Dialog,
@@ -18,8 +18,8 @@ use crate::{
     transport::{Peer, Transport},
 };
 
-/// What this software answers to, as the Allow header says.
-pub(super) const ALLOW: &str = "INVITE, ACK, CANCEL, BYE, OPTIONS, INFO, UPDATE";
+/// What this software answers to in any case, as the Allow header says.
+pub(super) const ALLOW: &str = "INVITE, ACK, CANCEL, BYE, OPTIONS, INFO, UPDATE, PRACK, NOTIFY";
 
 /// Whose request it is.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -30,9 +30,11 @@ pub(super) enum Owner {
     Register(usize),
     /// The OPTIONS that asks whether an account's trunk is there.
     Options(usize),
+    /// A request within the dialog of a call, and what it is for.
+    InDialog(CallId, Ask),
     /// The ACK of a 2xx to the INVITE of this transaction, for the fork with this tag.
     Ack { invite: ClientKey, tag: String },
-    /// Nobody waits for the answer: BYE, CANCEL.
+    /// Nobody waits for the answer: BYE, CANCEL, the last NOTIFY.
     Nobody,
 }
 
@@ -51,6 +53,8 @@ pub(super) struct Outgoing {
     pub(super) to: Option<Peer>,
     /// Challenges that have been answered for it.
     pub(super) tries: u8,
+    /// How often it was sent anew because a later one had overtaken it.
+    pub(super) reordered: u8,
     /// TCP was tried because of its size, and did not work.
     pub(super) large_by_udp: bool,
 }
@@ -58,7 +62,7 @@ pub(super) struct Outgoing {
 impl Outgoing {
     pub(super) fn new(request: Request, owner: Owner, account: Option<usize>, hop: Hop) -> Outgoing {
         let backups = VecDeque::new();
-        Outgoing { request, owner, account, hop, backups, to: None, tries: 0, large_by_udp: false }
+        Outgoing { request, owner, account, hop, backups, to: None, tries: 0, reordered: 0, large_by_udp: false }
     }
 }
 
@@ -79,6 +83,7 @@ pub(super) struct Client {
     /// When the next server is tried beside this one, which may still answer.
     pub(super) fail_over_at: Option<Instant>,
     pub(super) tries: u8,
+    pub(super) reordered: u8,
     pub(super) large_by_udp: bool,
     /// The 2xx answers so far, each with its ACK once that was sent.
     pub(super) forks: Vec<Fork>,
@@ -187,7 +192,7 @@ impl UserAgent {
             }
         }
         self.transmit(to.clone(), bytes.clone());
-        let Outgoing { owner, account, hop, backups, tries, large_by_udp, .. } = outgoing;
+        let Outgoing { owner, account, hop, backups, tries, reordered, large_by_udp, .. } = outgoing;
         if let Owner::Ack { invite, tag } = owner {
             // an ACK is no transaction: it is sent again when the 2xx comes again
             if let Some(fork) = self.clients.get_mut(&invite).and_then(|c| c.forks.iter_mut().find(|f| f.tag == tag)) {
@@ -196,10 +201,20 @@ impl UserAgent {
             return;
         }
         let key = ClientKey { branch, cancel: false };
-        if let Owner::Invite(id) = owner
-            && let Some(call) = self.calls.get_mut(&id)
-        {
-            call.state = State::Calling(Some(key.clone()));
+        match &owner {
+            Owner::Invite(id) => {
+                if let Some(call) = self.calls.get_mut(id) {
+                    call.state = State::Calling(Some(key.clone()));
+                    // the dialogs of the try before are not this one's
+                    call.early.clear();
+                }
+            }
+            Owner::InDialog(id, Ask::Offer) => {
+                if let Some(sent) = self.calls.get_mut(id).and_then(|c| c.offering.sent.as_mut()) {
+                    sent.key = Some(key.clone());
+                }
+            }
+            _ => {}
         }
         let invite = request.method == Method::Invite;
         let mut client = Client {
@@ -214,6 +229,7 @@ impl UserAgent {
             backups,
             fail_over_at: None,
             tries,
+            reordered,
             large_by_udp,
             forks: Vec::new(),
             refused: false,
@@ -369,6 +385,7 @@ impl UserAgent {
             backups: VecDeque::new(),
             fail_over_at: None,
             tries: 0,
+            reordered: 0,
             large_by_udp: false,
             forks: Vec::new(),
             refused: false,
@@ -381,7 +398,8 @@ impl UserAgent {
 
     pub(super) fn lost(&mut self, now: Instant, owner: Owner, why: Lost) {
         match owner {
-            Owner::Invite(id) => self.on_invite_lost(id, why),
+            Owner::Invite(id) => self.on_invite_lost(now, id, why),
+            Owner::InDialog(id, ask) => self.on_dialog_lost(now, id, &ask, why),
             Owner::Register(account) => self.on_register_lost(now, account, why),
             Owner::Options(account) => self.on_options_lost(account, why),
             Owner::Ack { .. } | Owner::Nobody => {}

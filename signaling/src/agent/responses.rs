@@ -61,6 +61,7 @@ impl UserAgent {
         }
         match owner {
             Owner::Invite(id) => self.on_invite_response(now, id, key, response, meta, refused),
+            Owner::InDialog(id, ask) => self.on_dialog_response(now, (id, ask), key, response, meta, refused),
             Owner::Register(account) => self.on_register_response(now, account, key, &response, &meta, refused),
             Owner::Options(account) if response.status >= 200 => self.on_options_answered(account),
             Owner::Options(_) | Owner::Ack { .. } | Owner::Nobody => {}
@@ -72,6 +73,7 @@ impl UserAgent {
         let Some(client) = self.clients.get(key) else { return false };
         match &client.owner {
             Owner::Invite(id) => self.is_current_invite(*id, key),
+            Owner::InDialog(id, ask) => self.is_dialog_request_wanted(*id, ask, key),
             Owner::Register(index) => self.accounts.get(*index).is_some_and(|account| {
                 let number = client.request.headers.get("CSeq").and_then(|c| c.split(' ').next()?.parse().ok());
                 number.is_some_and(|number| account.registration.is_current(number))
@@ -109,7 +111,7 @@ impl UserAgent {
             account.registration.challenge = Some((challenge.clone(), 1));
             account.registration.ask()
         } else {
-            old + 1
+            self.next_cseq(&owner, old)
         };
         again.request.headers.remove("Authorization");
         again.request.headers.remove("Proxy-Authorization");
@@ -129,7 +131,7 @@ impl UserAgent {
     }
 
     /// A request of ours as it was before it was sent.
-    fn once_more(&self, client: &Client) -> Outgoing {
+    pub(super) fn once_more(&self, client: &Client) -> Outgoing {
         let mut request = client.request.clone();
         request.headers.remove("Via");
         if matches!(client.owner, Owner::Register(_)) || request.method.is_target_refresh() {
@@ -143,6 +145,7 @@ impl UserAgent {
             backups: client.backups.clone(),
             to: None,
             tries: client.tries,
+            reordered: client.reordered,
             large_by_udp: client.large_by_udp,
         }
     }

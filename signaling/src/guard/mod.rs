@@ -24,6 +24,7 @@
 
 mod bucket;
 mod config;
+mod hash;
 mod table;
 #[cfg(test)]
 mod tests;
@@ -42,6 +43,7 @@ pub use config::{
 };
 
 use crate::{agent::Seed, error::SignalingError};
+use hash::Secret;
 use table::{Key, Table};
 use trusted::Trusted;
 
@@ -74,13 +76,13 @@ pub struct Guard {
     /// Where its clock begins: the first time that it was told of.
     epoch: Option<Instant>,
     trusted: Trusted,
-    peers: HashMap<IpAddr, Peer>,
+    peers: HashMap<Key, Peer, Secret>,
     swept: Option<Instant>,
     table: Table,
     strangers: Bucket,
     newcomers: Bucket,
     /// Open connections of those who are not trusted.
-    connections: HashMap<Key, usize>,
+    connections: HashMap<Key, usize, Secret>,
     strangers_connections: usize,
     counters: GuardCounters,
 }
@@ -113,17 +115,17 @@ impl Guard {
             newcomers: config.newcomer_rate.limit("guard.newcomer_rate")?,
             peer: config.peer_rate.map(|rate| rate.limit("guard.peer_rate")).transpose()?,
         };
-        let secret = seed.iter().fold(0_u128, |secret, byte| secret.rotate_left(8) ^ u128::from(*byte));
+        let secret = Secret::of(&seed);
         Ok(Guard {
             limits,
             epoch: None,
             trusted: Trusted::new(&config.trusted),
-            peers: HashMap::with_capacity(config.peers.min(65_536)),
+            peers: HashMap::with_capacity_and_hasher(config.peers.min(65_536), secret),
             swept: None,
             table: Table::new(config.remembered, secret),
             strangers: Bucket::default(),
             newcomers: Bucket::default(),
-            connections: HashMap::new(),
+            connections: HashMap::with_hasher(secret),
             strangers_connections: 0,
             counters: GuardCounters::default(),
             config,
@@ -139,7 +141,7 @@ impl Guard {
             return Verdict::Pass;
         }
         let time = self.time(now);
-        let peer = self.peers.get_mut(&ip).filter(|peer| now < peer.until);
+        let peer = self.peers.get_mut(&Key::exact(ip)).filter(|peer| now < peer.until);
         let verdict = match peer {
             Some(peer) => match self.limits.peer {
                 Some(limit) if !peer.bucket.take(time, limit) => Err(DropReason::Rate),
@@ -188,7 +190,7 @@ impl Guard {
         if self.trusted.contains(ip) {
             return Standing::Trusted;
         }
-        if self.peers.get(&ip).is_some_and(|peer| now < peer.until) {
+        if self.peers.get(&Key::exact(ip)).is_some_and(|peer| now < peer.until) {
             return Standing::Known;
         }
         match self.table.get(Key::of(ip)) {
@@ -225,7 +227,7 @@ impl Guard {
         if self.trusted.contains(ip) {
             return true;
         }
-        if let Some(peer) = self.peers.get_mut(&ip) {
+        if let Some(peer) = self.peers.get_mut(&Key::exact(ip)) {
             peer.until = peer.until.max(until);
             return true;
         }
@@ -239,13 +241,13 @@ impl Guard {
             self.counters.refused_peers += 1;
             return false;
         }
-        self.peers.insert(ip, Peer { until, bucket: Bucket::default() });
+        self.peers.insert(Key::exact(ip), Peer { until, bucket: Bucket::default() });
         true
     }
 
     /// The agent knows nobody there any more.
     pub fn disown(&mut self, ip: IpAddr) {
-        self.peers.remove(&ip.to_canonical());
+        self.peers.remove(&Key::exact(ip));
     }
 
     /// Somebody has done what friends do not. `Some`: that was one too many, here is the ban, for one line in the log.

@@ -5,11 +5,12 @@
 //! banned is never displaced.
 
 use std::{
-    hash::{DefaultHasher, Hasher},
+    fmt,
+    hash::BuildHasher,
     net::{IpAddr, Ipv6Addr},
 };
 
-use super::{Offence, bucket::Bucket};
+use super::{Offence, bucket::Bucket, hash::Secret};
 
 /// Places in a set. Eight keys of 16 bytes are two cache lines.
 pub(super) const WAYS: usize = 8;
@@ -30,6 +31,14 @@ impl Key {
         match ip.to_canonical() {
             IpAddr::V4(ip) => Key(ip.to_ipv6_mapped().to_bits()),
             IpAddr::V6(ip) => Key(ip.to_bits() >> 64 << 64),
+        }
+    }
+
+    /// The one address, all of its bits.
+    pub(super) fn exact(ip: IpAddr) -> Key {
+        match ip.to_canonical() {
+            IpAddr::V4(ip) => Key(ip.to_ipv6_mapped().to_bits()),
+            IpAddr::V6(ip) => Key(ip.to_bits()),
         }
     }
 
@@ -58,9 +67,8 @@ impl Slot {
     }
 }
 
-#[derive(Debug)]
 pub(super) struct Table {
-    secret: u128,
+    secret: Secret,
     keys: Vec<Key>,
     slots: Vec<Slot>,
     sets: usize,
@@ -69,8 +77,15 @@ pub(super) struct Table {
     pub(super) probes: std::cell::Cell<u64>,
 }
 
+impl fmt::Debug for Table {
+    /// Not its thousands of places.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Table").field("places", &self.slots.len()).finish_non_exhaustive()
+    }
+}
+
 impl Table {
-    pub(super) fn new(places: usize, secret: u128) -> Table {
+    pub(super) fn new(places: usize, secret: Secret) -> Table {
         let places = places.clamp(SMALLEST, LARGEST).next_power_of_two();
         Table {
             secret,
@@ -86,11 +101,8 @@ impl Table {
     fn set(&self, key: Key) -> usize {
         #[cfg(test)]
         self.probes.set(self.probes.get() + 1);
-        let mut hasher = DefaultHasher::new();
-        hasher.write_u128(self.secret);
-        hasher.write_u128(key.0);
         // the number of sets is a power of two
-        (hasher.finish() as usize & (self.sets - 1)) * WAYS
+        (self.secret.hash_one(key.0) as usize & (self.sets - 1)) * WAYS
     }
 
     fn place(&self, set: usize, key: Key) -> Option<usize> {
@@ -159,19 +171,30 @@ mod tests {
     }
 
     #[test]
-    fn addresses_are_spread_evenly_over_the_sets() {
-        let table = Table::new(1024, 7);
-        let mut load = vec![0; table.sets];
-        for i in 0..12_800_u32 {
-            load[table.set(Key::of(IpAddr::V4((0x0a00_0000 + i).into()))) / WAYS] += 1;
+    fn addresses_are_spread_evenly_over_the_sets_whatever_their_pattern() {
+        let patterns: [fn(u32) -> IpAddr; 5] = [
+            |i| IpAddr::V4((0x0a00_0000 + i).into()),
+            |i| IpAddr::V4((i << 16).into()),
+            |i| IpAddr::V4((i * 0x0001_0001).into()),
+            |i| IpAddr::V6((0x2001_0db8_u128 << 96 | u128::from(i) << 64).into()),
+            |i| IpAddr::V6((0x2001_0db8_u128 << 96 | u128::from(i) << 80).into()),
+        ];
+        for seed in [[0; 32], [1; 32], [0xff; 32], std::array::from_fn(|i| (i * 37) as u8)] {
+            for (pattern, address) in patterns.iter().enumerate() {
+                let table = Table::new(1024, Secret::of(&seed));
+                let mut load = vec![0; table.sets];
+                for i in 0..12_800_u32 {
+                    load[table.set(Key::of(address(i))) / WAYS] += 1;
+                }
+                assert!(load.iter().all(|n| (40..=170).contains(n)), "pattern {pattern}, seed {}: {load:?}", seed[1]);
+            }
         }
-        assert!(load.iter().all(|n| (50..=150).contains(n)), "{load:?}");
     }
 
     #[test]
     fn the_size_is_bounded_both_ways() {
-        assert_eq!(Table::new(0, 1).slots.len(), SMALLEST);
-        assert_eq!(Table::new(1000, 1).slots.len(), 1024);
+        assert_eq!(Table::new(0, Secret::of(&[1; 32])).slots.len(), SMALLEST);
+        assert_eq!(Table::new(1000, Secret::of(&[1; 32])).slots.len(), 1024);
         assert!(size_of::<Slot>() + size_of::<Key>() <= 56);
     }
 }

@@ -62,6 +62,13 @@ pub enum Command {
     },
     /// See [`UserAgent::ring`].
     Ring(CallId),
+    /// See [`UserAgent::progress`].
+    Progress {
+        /// The call.
+        call: CallId,
+        /// Our answer (or offer, if the INVITE had none).
+        sdp: String,
+    },
     /// See [`UserAgent::answer`].
     Answer {
         /// The call.
@@ -90,6 +97,50 @@ pub enum Command {
         /// The call.
         call: CallId,
         /// 300 to 699, usually 488.
+        status: u16,
+    },
+    /// See [`UserAgent::reoffer`].
+    Reoffer {
+        /// The call.
+        call: CallId,
+        /// Our offer.
+        sdp: String,
+    },
+    /// See [`UserAgent::info`].
+    Info {
+        /// The call.
+        call: CallId,
+        /// Such as `application/dtmf-relay`.
+        content_type: String,
+        /// What it says.
+        body: String,
+    },
+    /// See [`UserAgent::transfer`].
+    Transfer {
+        /// The call.
+        call: CallId,
+        /// As in [`Dial`].
+        to: String,
+    },
+    /// See [`UserAgent::transfer_to`].
+    TransferTo {
+        /// The call whose far end is sent away.
+        call: CallId,
+        /// The call to whose far end it is sent.
+        other: CallId,
+    },
+    /// See [`UserAgent::accept_transfer`].
+    AcceptTransfer {
+        /// The call.
+        call: CallId,
+        /// The offer of the new call.
+        sdp: String,
+    },
+    /// See [`UserAgent::reject_transfer`].
+    RejectTransfer {
+        /// The call.
+        call: CallId,
+        /// 300 to 699, usually 603.
         status: u16,
     },
 }
@@ -371,6 +422,13 @@ impl Running {
                 Ok(())
             }
             Command::Ring(call) => agent.ring(now, call),
+            Command::Progress { call, sdp } => agent.progress(now, call, sdp),
+            Command::Reoffer { call, sdp } => agent.reoffer(now, call, sdp),
+            Command::Info { call, content_type, body } => agent.info(now, call, content_type, body),
+            Command::Transfer { call, to } => agent.transfer(now, call, &to),
+            Command::TransferTo { call, other } => agent.transfer_to(now, call, other),
+            Command::AcceptTransfer { call, sdp } => agent.accept_transfer(now, call, sdp),
+            Command::RejectTransfer { call, status } => agent.reject_transfer(now, call, status),
             Command::Answer { call, sdp } => agent.answer(now, call, sdp),
             Command::Reject { call, status } => agent.reject(now, call, status),
             Command::Hangup(call) => agent.hangup(now, call),

@@ -117,7 +117,7 @@ pub fn sdp(port: u16) -> String {
 }
 
 pub fn dial(to: impl Into<String>) -> Dial {
-    Dial { account: None, to: to.into(), sdp: sdp(4000) }
+    Dial { account: None, to: to.into(), sdp: sdp(4000), ..Dial::default() }
 }
 
 impl Net {

@@ -176,7 +176,7 @@ impl Switchboard {
         record.account = account.map(str::to_owned);
         record.metadata = request.metadata.clone();
         record.record = request.record;
-        let dial = Dial { account: record.account.clone(), to: request.to.clone(), sdp: sdp::offer(&local) };
+        let dial = Dial { account: record.account.clone(), to: request.to.clone(), sdp: sdp::offer(&local), ..Dial::default() };
         record.media = Media::Offered(port, local);
         Ok((record, dial))
     }
