@@ -13,6 +13,10 @@ pub enum AccountState {
     Failed,
     /// Not registered, and not meant to be, or not yet.
     Unregistered,
+    /// A trunk that does not register, and answers.
+    Reachable,
+    /// A trunk that does not register, and does not answer; `reason` says more.
+    Unreachable,
 }
 
 /// Whether calls run through JACK ports.
@@ -43,6 +47,9 @@ pub struct Account {
     /// When registering is tried again.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub retry_s: Option<u64>,
+    /// Our address as the registrar sees it, when it is not the one we gave: there is a NAT in between.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub seen_as: Option<String>,
 }
 
 /// The answer to `daemon.status`. What is in `sip`, `jack` and `engine` may grow at any time.
