@@ -60,6 +60,8 @@ pub enum Command {
         /// The call.
         dial: Dial,
     },
+    /// See [`UserAgent::pardon`].
+    Pardon(IpAddr),
     /// See [`UserAgent::ring`].
     Ring(CallId),
     /// See [`UserAgent::progress`].
@@ -419,6 +421,10 @@ impl Running {
         let done = match command {
             Command::Dial { tag, dial } => {
                 agent.dial_tagged(now, tag, dial);
+                Ok(())
+            }
+            Command::Pardon(address) => {
+                agent.pardon(now, address);
                 Ok(())
             }
             Command::Ring(call) => agent.ring(now, call),

@@ -52,6 +52,18 @@ pub struct Account {
     pub seen_as: Option<String>,
 }
 
+impl Account {
+    /// An account of which nothing more is known.
+    pub fn new(account: impl Into<String>, state: AccountState) -> Self {
+        Self { account: account.into(), state, reason: None, expires_s: None, retry_s: None, seen_as: None }
+    }
+
+    /// Whether its registrar knows where we are.
+    pub fn is_registered(&self) -> bool {
+        self.state == AccountState::Registered
+    }
+}
+
 /// The answer to `daemon.status`. What is in `sip`, `jack` and `engine` may grow at any time.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Status {

@@ -3,6 +3,9 @@
 use std::ops::RangeInclusive;
 use std::path::Path;
 
+use signaling::SignalingError;
+use signaling::toll::Pattern;
+
 use super::places::line_of;
 
 use super::{Account, Config, ConfigError, Media, Sip};
@@ -97,6 +100,8 @@ impl Checker<'_> {
         if dialing.max_call_s > 0 {
             self.within("dialing.max_call_s", dialing.max_call_s, &(10..=604_800), "seconds; 0: no limit")?;
         }
+        self.patterns(None, "dialing.allow", &dialing.allow)?;
+        self.patterns(None, "dialing.deny", &dialing.deny)?;
         let digits = |text: &str, length| text.len() <= length && text.bytes().all(|byte| byte.is_ascii_digit());
         if let Some(country) = dialing.country.as_ref().filter(|country| country.is_empty() || !digits(country, 3)) {
             return self.refuse(
@@ -160,10 +165,27 @@ impl Checker<'_> {
         if account.options_s != 0 && !(5..=3600).contains(&account.options_s) {
             return refuse("account.options_s", account.options_s.to_string(), "from 5 to 3600 seconds; 0: never");
         }
+        self.patterns(Some(nth), "account.allow_dial", account.allow_dial.as_deref().unwrap_or_default())?;
         if account.codecs.as_ref().is_some_and(Vec::is_empty) {
             return refuse("account.codecs", "[]".into(), CODECS);
         }
         Ok(())
+    }
+
+    fn patterns(&self, nth: Option<usize>, key: &'static str, patterns: &[String]) -> Checked {
+        let Some((bad, error)) = patterns.iter().find_map(|text| Pattern::read(text).err().map(|error| (text, error)))
+        else {
+            return Ok(());
+        };
+        let why = match error {
+            SignalingError::BadConfig { why, .. } => why.to_owned(),
+            other => other.to_string(),
+        };
+        let (value, allowed) = (format!("{bad:?}"), format!("{why}; write \"+49*\", \"1XXX\", \"*@example.com\""));
+        match nth {
+            Some(nth) => self.refuse_in(nth, key, value, &allowed),
+            None => self.refuse(key, value, &allowed),
+        }
     }
 
     fn within(&self, key: &'static str, value: u64, range: &RangeInclusive<u64>, unit: &str) -> Checked {

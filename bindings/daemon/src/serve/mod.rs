@@ -6,16 +6,22 @@
 //!        signals ─────────────────>└─────────────┘ <── rings, looked at every 10 ms ──> media thread (RTP, JACK)
 //! ```
 
+mod bans;
 mod call;
+mod dialing;
+mod digits;
 mod media;
+mod offers;
 pub(crate) mod report;
 mod requests;
 mod samples;
 mod setup;
 mod sip;
 mod speech;
+pub(crate) mod stun;
 mod subscriptions;
 mod switchboard;
+mod transfers;
 
 use std::io;
 use std::path::PathBuf;
@@ -165,7 +171,7 @@ fn open(config: Config, poll: &Poll, waker: &Arc<Waker>) -> Result<Switchboard, 
     let engine = start_engine(&config)?;
     let ears = Ears::start(ears_config(&config, model.clone()), wake(waker))?;
     let endpoint = Endpoint::start(endpoint_config(&config), wake(waker))?;
-    Ok(Switchboard::new(config, model, engine, endpoint, ears, server))
+    Ok(Switchboard::new(config, model, engine, endpoint, ears, server)?)
 }
 
 fn start_engine(config: &Config) -> Result<Engine, EngineError> {

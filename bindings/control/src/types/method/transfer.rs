@@ -34,7 +34,7 @@ macro_rules! forced {
 }
 
 forced! {
-    /// `call.hold`: puts the far end on hold. It hears nothing of ours, and we hear nothing of it.
+    /// `call.hold`: puts the far end on hold. It is not listened to; what the agent says is still sent, be it music.
     "call.hold" CallHold,
     /// `call.resume`: ends a hold of ours.
     "call.resume" CallResume,
