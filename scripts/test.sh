@@ -4,7 +4,7 @@
 #
 #   scripts/test.sh              everything
 #   scripts/test.sh --quick      only the Rust tests
-#   scripts/test.sh --fuzz 60    everything, each fuzz test running for 60 seconds instead of 2
+#   scripts/test.sh --fuzz 60    everything, each fuzz test and target running for 60 seconds instead of 2 and 5
 #   scripts/test.sh --no-install installs nothing; checks whose tool is missing are skipped or fail
 
 # shellcheck disable=SC2317 # the functions that are steps are called by name
@@ -12,7 +12,7 @@ set -euo pipefail
 # shellcheck source=scripts/lib.sh
 source "$(dirname -- "${BASH_SOURCE[0]}")/lib.sh"
 
-quick='' install=yes fuzz_seconds=2
+quick='' install=yes fuzz_seconds=''
 while (($#)); do
     case $1 in
         --quick) quick=yes ;;
@@ -113,10 +113,62 @@ docs() { RUSTDOCFLAGS='-D warnings' limited cargo doc --locked --workspace --no-
 
 # The tests that run against the clock, for longer than among the Rust tests; the property tests, with more cases.
 fuzz() {
-    export MR_SIP_FUZZ_SECONDS=$fuzz_seconds PROPTEST_CASES=$((fuzz_seconds * 500))
+    local seconds=${fuzz_seconds:-2}
+    export MR_SIP_FUZZ_SECONDS=$seconds PROPTEST_CASES=$((seconds * 500))
     # of the whole workspace, because another choice of packages is another choice of features, and built anew
     limited cargo test --locked --workspace --test fuzz --test storm --test framing -- --nocapture &&
         limited cargo test --locked --workspace --lib rtp::
+}
+
+# Coverage-guided fuzzing with libFuzzer on a stable Rust: these flags are what `cargo fuzz` gives with `--sanitizer none`,
+# and none of them is unstable. A target triple is named so that build scripts are built without them.
+fuzz_rooms=(signaling engine bindings/control)
+fuzz_host=$(rustc -vV | sed -n 's/^host: //p')
+fuzz_build() {
+    local flags=(--cfg=fuzzing -Cpasses=sancov-module) arguments=() room name
+    for name in level=4 inline-8bit-counters pc-table trace-compares; do
+        flags+=("-Cllvm-args=-sanitizer-coverage-$name")
+    done
+    for room in "${fuzz_rooms[@]}"; do
+        name=mr-sip-${room##*/}-fuzz
+        arguments+=(-p "$name" --features "$name/libfuzzer")
+    done
+    RUSTFLAGS="${RUSTFLAGS:-} ${flags[*]}" \
+        limited cargo build --locked --target "$fuzz_host" --target-dir "$target_dir/fuzz" "${arguments[@]}"
+}
+
+# fuzz_target ROOM NAME SECONDS: runs one target from its corpus in the repository and from what was found before.
+fuzz_target() {
+    local room=$1 name=$2 seconds=$3 output=$logs/fuzz-$2.log code=0 corpora
+    corpora=("$target_dir/fuzz/corpus/$name" "$root/$room/fuzz/corpus/$name")
+    case $name in
+        message | framer) corpora+=("$root/$room/tests/corpus" "$root/$room/tests/torture"/rfc*) ;;
+    esac
+    mkdir -p "${corpora[0]}" "$target_dir/fuzz/found"
+    timeout --kill-after=10 $((seconds + 120)) "$target_dir/fuzz/$fuzz_host/debug/$name" -max_total_time="$seconds" \
+        -timeout=10 -rss_limit_mb=1024 -max_len=8192 -artifact_prefix="$target_dir/fuzz/found/$name-" \
+        "${corpora[@]}" >"$output" 2>&1 || code=$?
+    if ((code == 0)); then
+        printf '%-12s %s\n' "$name" "$(sed -n 's/^#\([0-9]*\)[[:space:]]*DONE *\(cov: [0-9]*\).*/\1 inputs, \2/p' "$output")"
+    else
+        grep -aE -A 3 'panicked|ERROR|Test unit written' "$output" || tail -n 20 "$output"
+        printf '%-12s broke; the input is in %s, the log is %s\n' "$name" "$target_dir/fuzz/found" "$output"
+        return 1
+    fi
+}
+
+# As many targets at once as there are cores.
+fuzz_run() {
+    local seconds=${fuzz_seconds:-5} broken=$target_dir/fuzz/broken room target
+    rm -f "$broken"
+    for room in "${fuzz_rooms[@]}"; do
+        for target in "$room"/fuzz/fuzz_targets/*.rs; do
+            while (($(jobs -rp | wc -l) >= $(nproc))); do wait -n || true; done
+            { fuzz_target "$room" "$(basename -- "$target" .rs)" "$seconds" || : >"$broken"; } &
+        done
+    done
+    wait
+    [[ ! -e $broken ]]
 }
 
 summary() {
@@ -148,6 +200,8 @@ summary() {
         step docs docs
         step python python_tests
         step fuzz fuzz
+        step fuzz-build fuzz_build
+        step fuzz-run fuzz_run
         step cost-build limited cargo build --locked --release -p mr-sip-benches --no-default-features --bin tick_cost
         step cost limited "$target_dir/release/tick_cost" --check
         if cargo deny --version >/dev/null 2>&1; then

@@ -199,12 +199,12 @@ impl Engine {
         self.calls_added += 1;
         let (media, controls) = MediaCall::new(MediaCallConfig {
             id,
-            params,
+            params: params.clone(),
             media_lost_after: self.media_lost_after,
             start: Time::now(),
             start_instant: Instant::now(),
             seed: self.random.hash_one(self.calls_added),
-            phase: self.phase % 4,
+            phase: self.phase,
             jack,
             record: record_to.map(|path| self.recorder.record(id, path)),
         });
@@ -263,7 +263,7 @@ impl Engine {
             while let Ok(retired) = thread.retired.pop() {
                 match retired {
                     Retired::Call(call) => drop(call),
-                    Retired::Tap(tap) => drop(tap),
+                    Retired::Part(part) => drop(part),
                 }
             }
         }
@@ -330,15 +330,15 @@ impl CallHandle {
     /// # Errors
     /// [`EngineError::Busy`] if the media thread is behind, [`EngineError::Ended`] if it is gone.
     pub fn update(&mut self, params: MediaParams) -> Result<(), EngineError> {
-        self.command(CallCommand::Update(params))?;
+        self.command(CallCommand::update(params.clone()))?;
         self.params = params;
         Ok(())
     }
 
     /// What was agreed last.
     #[must_use]
-    pub fn params(&self) -> MediaParams {
-        self.params
+    pub fn params(&self) -> &MediaParams {
+        &self.params
     }
 
     /// Queues telephone keys: all of them, or none.

@@ -1,15 +1,15 @@
 //! Real-time media for telephone calls: RTP, playout, the agent's voice, JACK. No SIP, no text.
 //!
 //! ```text
-//! caller --RTP--> socket -> source latch -> playout (reorder, adapt, conceal, decode) -+-> ring -> JACK port cN:caller
-//!                                                                                      +-> ring -> ears (speech recognition)
-//!                                                                                      +-> ring -> recorder (left)
-//!                                                                                      +-> rings -> subscribers
+//! caller --RTP--> socket -> decrypt, latch -> playout (reorder, adapt, decode, conceal) -+-> ring -> JACK port cN:caller
+//!                                                                                        +-> ring -> ears (speech recognition)
+//!                                                                                        +-> ring -> recorder (left)
+//!                                                                                        +-> rings -> subscribers
 //!
 //! agent --> Voice -> voice ring (20 s) -> VoiceReader -+- direct -------------------------------------------+
 //!                                                      +-> JACK port cN:agent -(patchable)-> cN:to_phone ---+
-//! caller <--RTP-- socket <- encode (clamps) <---------------------------------------------------------------+
-//!                              +-> ring -> recorder (right)
+//! caller <--RTP-- socket <- encrypt <- encode (clamps) <-----------------------------------------------------+
+//!                                        +-> ring -> recorder (right)
 //! ```
 //!
 //! [`Engine`] is the whole of it: it owns the media threads, hands out RTP ports ([`ReservedPort`]), and makes a
@@ -17,7 +17,8 @@
 //! benches.
 //!
 //! # Invariants
-//! - Samples are `f32` mono in [-1, 1] at 8 kHz inside a call. Every conversion happens once, at the edge.
+//! - Samples are `f32` mono in [-1, 1] at 8 kHz inside a call, whatever the codec samples at. Every conversion happens
+//!   once, at the edge.
 //! - A media thread never allocates, frees, locks, logs, panics, or waits for anything but its clock. What it needs is
 //!   built elsewhere and moved in by a ring; what it is done with moves out by a ring. [`realtime::GuardedAllocator`]
 //!   counts what breaks this.
@@ -30,7 +31,7 @@
 //! | engine -> media thread | new calls | one a call | `EngineError::Busy` |
 //! | handle -> call | updates, keys, subscribers | 80 | `EngineError::Busy` |
 //! | media thread -> engine | events | 32 a call | stay in the call (32 more), then lost and counted |
-//! | media thread -> engine | ended calls and taps | two a call | tried again at the next tick |
+//! | media thread -> engine | ended calls, taps, replaced parts | two a call | tried again at the next tick |
 //! | voice -> call | samples, and marks of responses | 20 s, 512 | `WriteResult::Accepted` says how much was taken |
 //! | call -> ears, subscribers | caller's samples | 4 s | newest lost, counted |
 //! | call -> recorder | frames of both directions | 5 s | silence in the file, counted |
@@ -62,13 +63,14 @@ mod voice;
 
 pub use call::MediaParams;
 pub use codec::Codec;
-pub use dtmf::DigitTiming;
+pub use dtmf::{DigitTiming, TelephoneEvent};
 pub use engine::{CallHandle, CallSetup, CallSummary, Engine, EngineConfig};
 pub use error::EngineError;
 pub use event::{CallId, MediaEvent};
 pub use jack::{JackConfig, JackEvent, JackState};
 pub use ports::ReservedPort;
 pub use realtime::{Grant, Report};
+pub use rtp::srtp::{MasterKey, SrtpParams, SrtpSuite};
 pub use stats::{CallStats, EngineStats};
 pub use tap::EarTap;
 pub use voice::{FADE_SAMPLES, Generation, Position, VOICE_SAMPLES, Voice, VoiceReader, WriteResult, voice};
@@ -79,8 +81,5 @@ pub const TICK: Duration = Duration::from_millis(5);
 /// Samples a call moves on every tick of the media thread: 5 ms at 8 kHz.
 pub const TICK_SAMPLES: usize = 40;
 
-/// Samples of the packets that are sent: 20 ms, what every telephone expects.
+/// Samples of a packet of 20 ms, what every telephone expects and what is sent unless another length was agreed on.
 pub const PACKET_SAMPLES: usize = 160;
-
-/// Ticks from one sent packet of a call to its next.
-pub(crate) const TICKS_PER_PACKET: u64 = (PACKET_SAMPLES / TICK_SAMPLES) as u64;

@@ -17,14 +17,13 @@ use std::thread::{self, JoinHandle};
 use rtrb::{Consumer, Producer, RingBuffer};
 
 use crate::TICK;
-use crate::call::MediaCall;
+use crate::call::{self, MediaCall};
 use crate::clock::Time;
 use crate::event::{CallId, MediaEvent};
 use crate::net::{Batch, Readiness};
 use crate::ports::ReservedPort;
 use crate::realtime::{self, Grant};
 use crate::stats::{Counter, LatenessHistogram};
-use crate::tap::TapSource;
 
 /// Datagrams that are read from one socket in one tick: a call's own take one; the rest is for bursts. What is left stays
 /// in the kernel, whose buffer is the bound (cases 2 and 17).
@@ -45,7 +44,7 @@ pub(crate) struct RunningCall {
 #[derive(Debug)]
 pub(crate) enum Retired {
     Call(Box<RunningCall>),
-    Tap(TapSource),
+    Part(call::Retired),
 }
 
 /// What a media thread tells of itself.
@@ -217,9 +216,9 @@ impl Loop {
             }
         }
         while !self.retired.is_full()
-            && let Some(tap) = call.media.poll_retired()
+            && let Some(part) = call.media.poll_retired()
         {
-            let _ = self.retired.push(Retired::Tap(tap)); // there is room
+            let _ = self.retired.push(Retired::Part(part)); // there is room
         }
         if call.media.is_abandoned() && !self.retired.is_full() {
             self.retire(index);

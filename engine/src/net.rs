@@ -75,11 +75,11 @@ pub(crate) struct Batch {
 }
 
 /// A datagram that was read.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug)]
 pub(crate) struct Datagram<'a> {
     pub(crate) arrival: Time,
     pub(crate) source: SocketAddr,
-    pub(crate) bytes: &'a [u8],
+    pub(crate) bytes: &'a mut [u8],
 }
 
 impl Batch {
@@ -155,12 +155,12 @@ impl Batch {
         self.count
     }
 
-    /// One of them. One that was cut off, or whose source cannot be read, is `None`.
-    pub(crate) fn get(&self, index: usize) -> Option<Datagram<'_>> {
+    /// One of them, to be decrypted in its place. One that was cut off, or whose source cannot be read, is `None`.
+    pub(crate) fn get(&mut self, index: usize) -> Option<Datagram<'_>> {
         if index >= self.count || self.truncated[index] {
             return None;
         }
-        let slot = &self.slots[index];
+        let slot = &mut self.slots[index];
         let age = self.stamps[index].map_or(Duration::ZERO, |stamp| {
             let age = Duration::from_nanos(self.time_of_day.saturating_sub(stamp));
             if age > OLDEST { Duration::ZERO } else { age }
@@ -168,7 +168,7 @@ impl Batch {
         Some(Datagram {
             arrival: self.monotonic - age,
             source: source(&slot.name)?,
-            bytes: &slot.data[..self.lengths[index]],
+            bytes: &mut slot.data[..self.lengths[index]],
         })
     }
 }

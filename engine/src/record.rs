@@ -35,43 +35,60 @@ struct Frame {
     samples: [[i16; 2]; PACKET_SAMPLES],
 }
 
-/// What became of a pushed frame.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Recorded {
-    /// It will be written.
-    Queued,
-    /// The ring was full; it will be silence.
-    Lost,
-}
-
 /// The media thread's end of a recording.
 #[derive(Debug)]
 pub struct RecordTap {
     frames: Producer<Frame>,
     number: u64,
+    /// The frame that is being filled: packets are not always of 20 ms.
+    samples: [[i16; 2]; PACKET_SAMPLES],
+    filled: usize,
 }
 
 impl RecordTap {
-    /// Records 20 ms.
-    pub fn push(&mut self, caller: &[f32; PACKET_SAMPLES], agent: &[f32; PACKET_SAMPLES]) -> Recorded {
-        let number = self.number;
-        self.number += 1;
-        if self.frames.is_full() {
-            return Recorded::Lost;
-        }
-        let mut samples = [[0; 2]; PACKET_SAMPLES];
-        for ((slot, &left), &right) in samples.iter_mut().zip(caller).zip(agent) {
-            *slot = [to_i16(left), to_i16(right)];
-        }
-        match self.frames.push(Frame { number, samples }) {
-            Ok(()) => Recorded::Queued,
-            Err(_) => Recorded::Lost,
-        }
+    fn new(frames: Producer<Frame>) -> Self {
+        Self { frames, number: 0, samples: [[0; 2]; PACKET_SAMPLES], filled: 0 }
     }
 
-    /// So many frames never were.
-    pub fn leave_out(&mut self, frames: u64) {
-        self.number += frames;
+    /// Records both directions of the same time; returns how many samples a full ring lost: they will be silence.
+    pub fn push(&mut self, mut caller: &[f32], mut agent: &[f32]) -> usize {
+        let mut lost = 0;
+        while !caller.is_empty() && !agent.is_empty() {
+            let room = &mut self.samples[self.filled..];
+            let count = room.len().min(caller.len()).min(agent.len());
+            for ((slot, &left), &right) in room.iter_mut().zip(caller).zip(agent) {
+                *slot = [to_i16(left), to_i16(right)];
+            }
+            (caller, agent) = (&caller[count..], &agent[count..]);
+            lost += self.advance(count);
+        }
+        lost
+    }
+
+    /// So many samples never were: silence in their place. Returns how many a full ring lost besides.
+    pub fn leave_out(&mut self, samples: u64) -> usize {
+        let room = PACKET_SAMPLES - self.filled;
+        let into_frame = usize::try_from(samples).unwrap_or(usize::MAX).min(if self.filled > 0 { room } else { 0 });
+        self.samples[self.filled..self.filled + into_frame].fill([0; 2]);
+        let lost = self.advance(into_frame);
+        let left = samples - into_frame as u64;
+        self.number += left / PACKET_SAMPLES as u64;
+        if self.filled == 0 {
+            self.filled = usize::try_from(left % PACKET_SAMPLES as u64).unwrap_or(0);
+            self.samples[..self.filled].fill([0; 2]);
+        }
+        lost
+    }
+
+    fn advance(&mut self, count: usize) -> usize {
+        self.filled += count;
+        if self.filled < PACKET_SAMPLES {
+            return 0;
+        }
+        self.filled = 0;
+        let frame = Frame { number: self.number, samples: self.samples };
+        self.number += 1;
+        if self.frames.push(frame).is_ok() { 0 } else { PACKET_SAMPLES }
     }
 }
 
@@ -113,7 +130,7 @@ impl Recorder {
         if let Some(jobs) = &self.jobs {
             let _ = jobs.send(job); // a recorder that is gone takes nothing: the tap finds its ring full
         }
-        RecordTap { frames: input, number: 0 }
+        RecordTap::new(input)
     }
 }
 
@@ -232,9 +249,9 @@ mod tests {
         let path = folder.path().join("call.wav");
         let (recorder, events) = Recorder::start().unwrap();
         let mut tap = recorder.record(CallId(1), path.clone());
-        assert_eq!(tap.push(&frame(0.25), &frame(-0.5)), Recorded::Queued);
-        tap.leave_out(2);
-        assert_eq!(tap.push(&frame(0.5), &frame(0.125)), Recorded::Queued);
+        assert_eq!(tap.push(&frame(0.25), &frame(-0.5)), 0);
+        assert_eq!(tap.leave_out(320), 0);
+        assert_eq!(tap.push(&frame(0.5), &frame(0.125)), 0);
         drop(tap);
         assert_eq!(events.recv().unwrap(), (CallId(1), MediaEvent::RecordingFinished));
         let mut wav = hound::WavReader::open(path).unwrap();
@@ -246,20 +263,43 @@ mod tests {
     }
 
     #[test]
+    fn pieces_of_any_length_and_what_was_left_out_between_them_stand_where_they_belong() {
+        let (input, mut output) = RingBuffer::new(RING_FRAMES);
+        let mut tap = RecordTap::new(input);
+        let mut expected: Vec<i16> = Vec::new();
+        for (n, samples) in [240, 80, 480, 240, 7, 320, 160, 240].into_iter().enumerate() {
+            if n % 3 == 1 {
+                tap.leave_out(samples as u64);
+                expected.extend(std::iter::repeat_n(0, samples));
+            } else {
+                assert_eq!(tap.push(&vec![0.5; samples], &vec![0.25; samples]), 0);
+                expected.extend(std::iter::repeat_n(16_384, samples));
+            }
+        }
+        let mut recorded = vec![0; expected.len() / 160 * 160];
+        while let Ok(frame) = output.pop() {
+            for (slot, sample) in recorded[frame.number as usize * 160..].iter_mut().zip(frame.samples) {
+                *slot = sample[0];
+            }
+        }
+        assert_eq!(recorded, expected[..recorded.len()]);
+    }
+
+    #[test]
     fn a_ring_that_is_full_costs_frames_and_not_their_time() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("call.wav");
         // the ring as the recorder sees it, before it has looked at it for the first time
         let (input, output) = RingBuffer::new(RING_FRAMES);
-        let mut tap = RecordTap { frames: input, number: 0 };
-        let lost = (0..300).filter(|_| tap.push(&frame(0.5), &frame(0.5)) == Recorded::Lost).count();
+        let mut tap = RecordTap::new(input);
+        let lost = (0..300).filter(|_| tap.push(&frame(0.5), &frame(0.5)) == 160).count();
         assert_eq!(lost, 300 - RING_FRAMES);
         let (call, now) = (CallId(1), Instant::now());
         let mut job =
             Recording { call, path: path.clone(), frames: output, writer: None, written: 0, header_written: now };
         job.create().unwrap();
         job.write().unwrap();
-        assert_eq!(tap.push(&frame(0.25), &frame(0.25)), Recorded::Queued);
+        assert_eq!(tap.push(&frame(0.25), &frame(0.25)), 0);
         job.write().unwrap();
         let (events, _said) = channel();
         job.finish(&events);

@@ -124,6 +124,8 @@ call_figures! {
     duplicates,
     /// Samples invented for missing packets.
     concealed_samples,
+    /// Samples of missing packets that came with the packets after them (Opus).
+    recovered_samples,
     /// Stretches of samples invented.
     concealments,
     /// Samples taken out to shorten the delay.
@@ -136,6 +138,14 @@ call_figures! {
     bad_packets,
     /// Datagrams from a source that is not the call's far end (cases 21 and 22).
     foreign_packets,
+    /// Encrypted packets whose tag is wrong, and plain ones on a call that is encrypted (case 24).
+    srtp_unauthentic,
+    /// Encrypted packets that had come before, or whose turn was long over (case 25).
+    srtp_replayed,
+    /// STUN messages on the media port: keep-alives, or attempts at ICE. They are not answered (case 27).
+    stun_packets,
+    /// DTLS records on the media port: attempts at DTLS-SRTP. They are not answered (case 26).
+    dtls_packets,
     /// Times the far end's address was followed after a change (case 23).
     relatches,
     /// RTP packets sent.
@@ -144,7 +154,7 @@ call_figures! {
     sent_bytes,
     /// Packets the kernel would not take.
     send_failures,
-    /// 20 ms slots in which nothing was sent since the thread was stalled (case 43).
+    /// Packets that were not sent since the thread was stalled when they were due (case 43).
     skipped,
     /// Gaps inside a response of the agent's voice.
     underruns,

@@ -1,146 +1,16 @@
 //! Calls between two ends on a virtual clock, over a link with faults.
 
-use std::collections::BinaryHeap;
+#[path = "support/pair.rs"]
+mod pair;
+
 use std::net::SocketAddr;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use mr_sip_engine::call::{CallCommand, CallControls, MediaCall, MediaCallConfig, MediaParams};
-use mr_sip_engine::clock::Time;
+use mr_sip_engine::call::{CallCommand, MediaParams};
 use mr_sip_engine::dtmf::QueuedDigit;
-use mr_sip_engine::{CallId, CallStats, Codec, DigitTiming, MediaEvent, TICK, WriteResult};
+use mr_sip_engine::{Codec, DigitTiming, MediaEvent, TICK, WriteResult};
+use pair::{Link, Pair, header, keys, params, voice};
 use proptest::prelude::*;
-
-/// What the way between two ends does to packets.
-#[derive(Debug, Clone, Copy, Default)]
-struct Link {
-    delay_ms: u64,
-    jitter_ms: u64,
-    loss_percent: u32,
-    doubled_percent: u32,
-    garbled_percent: u32,
-}
-
-#[derive(PartialEq, Eq, PartialOrd, Ord)]
-struct InFlight {
-    arrival: std::cmp::Reverse<Time>,
-    to: usize,
-    rtcp: bool,
-    bytes: Vec<u8>,
-}
-
-struct End {
-    media: MediaCall,
-    controls: CallControls,
-    address: SocketAddr,
-    heard: Vec<f32>,
-    events: Vec<MediaEvent>,
-    /// What came out of the socket: when, and what.
-    sent: Vec<(Time, Vec<u8>)>,
-}
-
-/// Two calls, each the other's far end.
-struct Pair {
-    now: Time,
-    ends: [End; 2],
-    link: Link,
-    random: fastrand::Rng,
-    way: BinaryHeap<InFlight>,
-}
-
-const MEDIA_LOST_AFTER: Duration = Duration::from_secs(2);
-
-fn params(remote: SocketAddr) -> MediaParams {
-    MediaParams { remote, codec: Codec::Pcmu, payload_type: 0, telephone_event: Some(101), send: true, receive: true }
-}
-
-impl Pair {
-    fn new(link: Link, seed: u64) -> Self {
-        let addresses = ["198.51.100.1:4000", "198.51.100.2:6000"].map(|text| text.parse::<SocketAddr>().unwrap());
-        let now = Time::ZERO + Duration::from_secs(1);
-        let end = |index: usize| {
-            let (media, controls) = MediaCall::new(MediaCallConfig {
-                id: CallId(index as u32),
-                params: params(addresses[1 - index]),
-                media_lost_after: MEDIA_LOST_AFTER,
-                start: now,
-                start_instant: Instant::now(),
-                seed: seed ^ (u64::MAX / (index as u64 + 2)),
-                phase: index as u8,
-                jack: None,
-                record: None,
-            });
-            End { media, controls, address: addresses[index], heard: Vec::new(), events: Vec::new(), sent: Vec::new() }
-        };
-        Self { now, ends: [end(0), end(1)], link, random: fastrand::Rng::with_seed(seed), way: BinaryHeap::new() }
-    }
-
-    fn run(&mut self, ms: u64) {
-        let end = self.now + Duration::from_millis(ms);
-        while self.now < end {
-            self.now += TICK;
-            self.tick();
-        }
-    }
-
-    fn tick(&mut self) {
-        while self.way.peek().is_some_and(|p| p.arrival.0 <= self.now) {
-            let Some(packet) = self.way.pop() else { break };
-            let from = self.ends[1 - packet.to].address;
-            let end = &mut self.ends[packet.to].media;
-            if packet.rtcp {
-                end.on_rtcp(packet.arrival.0, from, &packet.bytes);
-            } else {
-                end.on_packet(packet.arrival.0, from, &packet.bytes);
-            }
-        }
-        for (index, end) in self.ends.iter_mut().enumerate() {
-            end.media.tick(self.now);
-            while let Some(transmit) = end.media.poll_transmit() {
-                let (rtcp, mut bytes) = (transmit.rtcp, transmit.bytes.to_vec());
-                if !rtcp {
-                    end.sent.push((self.now, bytes.clone()));
-                }
-                if self.random.u32(0..100) < self.link.loss_percent {
-                    continue;
-                }
-                if self.random.u32(0..100) < self.link.garbled_percent {
-                    let at = self.random.usize(0..bytes.len());
-                    bytes[at] ^= self.random.u8(1..);
-                }
-                let copies = 1 + u32::from(self.random.u32(0..100) < self.link.doubled_percent);
-                for _ in 0..copies {
-                    let delay = self.link.delay_ms * 1_000 + self.random.u64(0..=self.link.jitter_ms * 1_000);
-                    let arrival = std::cmp::Reverse(self.now + Duration::from_micros(delay));
-                    self.way.push(InFlight { arrival, to: 1 - index, rtcp, bytes: bytes.clone() });
-                }
-            }
-            while let Some(event) = end.media.poll_event() {
-                end.events.push(event);
-            }
-            while let Ok(sample) = end.controls.ears.samples.pop() {
-                end.heard.push(sample);
-            }
-        }
-    }
-
-    fn stats(&self, end: usize) -> CallStats {
-        self.ends[end].controls.counters.snapshot()
-    }
-}
-
-fn voice(n: usize) -> f32 {
-    let phase = n as f64 * 170.0 * std::f64::consts::TAU / 8_000.0;
-    (0.3 * phase.sin() + 0.1 * (2.0 * phase).sin()) as f32
-}
-
-fn keys(events: &[MediaEvent]) -> String {
-    events.iter().filter_map(|e| if let MediaEvent::Digit { digit, .. } = e { Some(*digit) } else { None }).collect()
-}
-
-fn header(packet: &[u8]) -> (u8, bool, u16, u32) {
-    let word = |at: usize| u32::from_be_bytes([packet[at], packet[at + 1], packet[at + 2], packet[at + 3]]);
-    (packet[1] & 0x7F, packet[1] & 0x80 != 0, u16::from_be_bytes([packet[2], packet[3]]), word(4))
-}
 
 #[test]
 fn a_packet_leaves_every_20_ms_whether_there_is_something_to_say_or_not() {
@@ -236,7 +106,7 @@ fn keys_that_were_not_agreed_on_are_neither_heard_nor_noise() {
     // case 29
     let mut pair = Pair::new(Link::default(), 5);
     let without = MediaParams { telephone_event: None, ..params(pair.ends[0].address) };
-    assert!(pair.ends[1].controls.commands.push(CallCommand::Update(without)).is_ok());
+    assert!(pair.ends[1].controls.commands.push(CallCommand::update(without)).is_ok());
     pair.run(500);
     let digit = QueuedDigit::new('5', DigitTiming::default()).unwrap();
     assert!(pair.ends[0].controls.commands.push(CallCommand::Digit(digit)).is_ok());
@@ -259,14 +129,14 @@ fn lost_media_is_told_once_and_so_is_its_return_and_a_hold_is_no_loss() {
     assert_eq!(pair.ends[0].events, [MediaEvent::MediaLost, MediaEvent::MediaFound]);
 
     let held = MediaParams { send: false, receive: false, ..params(pair.ends[1].address) };
-    assert!(pair.ends[0].controls.commands.push(CallCommand::Update(held)).is_ok());
+    assert!(pair.ends[0].controls.commands.push(CallCommand::update(held)).is_ok());
     pair.link.loss_percent = 100;
     pair.run(5_000);
     let sent = pair.ends[0].sent.len();
     pair.run(1_000);
     assert_eq!(pair.ends[0].sent.len(), sent, "nothing is sent to a far end that holds us");
     assert_eq!(pair.ends[0].events.len(), 2);
-    assert!(pair.ends[0].controls.commands.push(CallCommand::Update(params(pair.ends[1].address))).is_ok());
+    assert!(pair.ends[0].controls.commands.push(CallCommand::update(params(pair.ends[1].address))).is_ok());
     pair.link.loss_percent = 0;
     pair.run(1_000);
     assert_eq!(pair.ends[0].events.len(), 2, "and its end is none either");
@@ -317,8 +187,8 @@ fn strangers_are_not_heard_and_not_answered() {
         packet.extend(u32::from(n).wrapping_mul(160).to_be_bytes());
         packet.extend([9, 9, 9, 9]);
         packet.extend([0x00; 160]); // as loud as can be
-        pair.ends[0].media.on_packet(pair.now, stranger, &packet);
-        pair.ends[0].media.on_rtcp(pair.now, stranger, &[0x81, 203, 0, 1, 9, 9, 9, 9]);
+        pair.ends[0].media.on_packet(pair.now, stranger, &mut packet);
+        pair.ends[0].media.on_rtcp(pair.now, stranger, &mut [0x81, 203, 0, 1, 9, 9, 9, 9]);
     }
     assert_eq!(pair.stats(0).foreign_packets, 400);
     assert!(pair.ends[0].heard.iter().all(|s| s.abs() < 0.01));
@@ -381,8 +251,8 @@ proptest! {
         let from = pair.ends[1].address;
         let number = datagrams.len() as u64;
         for datagram in &datagrams {
-            pair.ends[0].media.on_packet(pair.now, from, datagram);
-            pair.ends[0].media.on_rtcp(pair.now, from, datagram);
+            pair.ends[0].media.on_packet(pair.now, from, &mut datagram.clone());
+            pair.ends[0].media.on_rtcp(pair.now, from, &mut datagram.clone());
             pair.run(5);
         }
         pair.run(200);

@@ -3,9 +3,12 @@
 use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
 use std::time::{Duration, Instant};
 
+use mr_sip_engine::codec::Encoder;
 use mr_sip_engine::realtime::{self, GuardedAllocator};
+use mr_sip_engine::rtp::srtp::SrtpSession;
 use mr_sip_engine::{
-    CallHandle, CallId, CallSetup, Codec, DigitTiming, EarTap, Engine, EngineConfig, MediaEvent, MediaParams,
+    CallHandle, CallId, CallSetup, CallStats, Codec, DigitTiming, EarTap, Engine, EngineConfig, MasterKey, MediaEvent,
+    MediaParams, SrtpParams, SrtpSuite, TelephoneEvent,
 };
 
 #[global_allocator]
@@ -14,10 +17,35 @@ static ALLOCATOR: GuardedAllocator = GuardedAllocator;
 const CALLS: u32 = 100;
 const ROUNDS: u32 = 250;
 
-/// A far end that sends as bad networks do: lost, swapped, doubled, garbled, from elsewhere, keys, comfort noise.
+/// What the calls agree on, one after the other: every codec, plain and encrypted, RTCP on its own port or not.
+fn agreed(number: u32, remote: SocketAddr) -> MediaParams {
+    let (codec, payload_type) =
+        [(Codec::Pcmu, 0), (Codec::Pcma, 8), (Codec::G722, 9), (Codec::Opus, 111)][number as usize % 4];
+    let suite = match number / 4 % 3 {
+        0 => None,
+        1 => Some(SrtpSuite::AesCm128HmacSha1_80),
+        _ => Some(SrtpSuite::AesCm128HmacSha1_32),
+    };
+    MediaParams {
+        telephone_event: Some(TelephoneEvent::new(101, codec.clock_rate_hz())),
+        ptime_ms: [20, 10, 40, 60, 30][number as usize % 5],
+        rtcp_mux: number.is_multiple_of(3),
+        srtp: suite.map(|suite| SrtpParams { suite, local: key(number), remote: key(number + 1) }),
+        ..MediaParams::new(remote, codec, payload_type)
+    }
+}
+
+fn key(number: u32) -> MasterKey {
+    MasterKey::new([(number % 251) as u8; 30])
+}
+
+/// A far end that sends as bad networks do: lost, swapped, doubled, garbled, from elsewhere, keys, comfort noise, reports.
 struct FarEnd {
     socket: UdpSocket,
     to: SocketAddr,
+    params: MediaParams,
+    encoder: Encoder,
+    srtp: Option<SrtpSession>,
     sequence: u16,
     timestamp: u32,
     ssrc: u32,
@@ -25,9 +53,41 @@ struct FarEnd {
 }
 
 impl FarEnd {
+    fn new(socket: UdpSocket, to: SocketAddr, params: MediaParams, ssrc: u32) -> Self {
+        let encoder = Encoder::new(params.codec);
+        let mut far_end =
+            Self { socket, to, params, encoder, srtp: None, sequence: 0, timestamp: 0, ssrc, held_back: None };
+        far_end.take_keys();
+        far_end
+    }
+
+    /// Encrypts from now on as the call expects it.
+    fn take_keys(&mut self) {
+        self.srtp = self.params.srtp.as_ref().map(|theirs| {
+            let ours = SrtpParams { local: theirs.remote.clone(), remote: theirs.local.clone(), ..theirs.clone() };
+            SrtpSession::new(&ours)
+        });
+    }
+
+    fn change(&mut self, params: MediaParams) {
+        if params.codec != self.params.codec {
+            self.encoder = Encoder::new(params.codec);
+        }
+        self.params = params;
+        self.take_keys();
+    }
+
+    fn audio(&mut self, random: &mut fastrand::Rng) -> (u8, Vec<u8>) {
+        let samples: Vec<f32> = (0..160).map(|n| (n as f32 * random.f32()).sin() * 0.3).collect();
+        let mut payload = vec![0; 480];
+        let length = self.encoder.encode(&samples, &mut payload);
+        payload.truncate(length);
+        (self.params.payload_type, payload)
+    }
+
     fn send(&mut self, random: &mut fastrand::Rng, stranger: &UdpSocket) {
         self.sequence = self.sequence.wrapping_add(1);
-        self.timestamp = self.timestamp.wrapping_add(160);
+        self.timestamp = self.timestamp.wrapping_add(self.params.codec.clock_rate_hz() / 50);
         if random.u32(0..500) == 0 {
             self.ssrc = random.u32(..); // a new stream
         }
@@ -36,14 +96,26 @@ impl FarEnd {
             1 => (13, vec![60]),
             2 => (96, vec![1; 160]),
             3 => (8, vec![0xD5; 160]),
-            _ => (0, (0..160).map(|n| (n * 7 + self.sequence) as u8).collect()),
+            4 => (self.params.payload_type, (0..random.usize(1..300)).map(|_| random.u8(..)).collect()),
+            _ => self.audio(random),
         };
         let mut packet = vec![0x80, payload_type];
         packet.extend(self.sequence.to_be_bytes());
         packet.extend(self.timestamp.to_be_bytes());
         packet.extend(self.ssrc.to_be_bytes());
         packet.extend(payload);
-        match random.u32(0..20) {
+        let length = packet.len();
+        let report = random.u32(0..40) == 0;
+        if report {
+            packet = [&[0x80, 200, 0, 6][..], &self.ssrc.to_be_bytes(), &[7; 20]].concat();
+        }
+        if let Some(srtp) = &mut self.srtp {
+            packet.resize(packet.len() + 14, 0);
+            let sealed =
+                if report { srtp.protect_rtcp(&mut packet, 28) } else { srtp.protect_rtp(&mut packet, length) };
+            packet.truncate(sealed);
+        }
+        match random.u32(0..24) {
             0 => return,
             1 => {
                 let before = self.held_back.replace(packet);
@@ -56,7 +128,9 @@ impl FarEnd {
             4 => {
                 let _ = stranger.send_to(&packet, self.to);
             }
-            5 => packet.truncate(random.usize(0..packet.len())),
+            5 => packet.truncate(random.usize(0..=packet.len())),
+            6 => packet = [&[0, 1, 0, 0, 0x21, 0x12, 0xA4, 0x42][..], &[5; 12]].concat(),
+            7 => packet = [&[22, 0xFE, 0xFD][..], &[0; 60]].concat(),
             _ => {}
         }
         let _ = self.socket.send_to(&packet, self.to);
@@ -89,18 +163,12 @@ fn a_hundred_busy_calls_allocate_and_free_nothing_on_the_media_thread() {
     let add = |engine: &mut Engine, number: u32| -> (CallHandle, FarEnd) {
         let (port, socket) = (engine.reserve_port().unwrap(), local_socket());
         let to = port.local_addr();
-        let media = MediaParams {
-            remote: socket.local_addr().unwrap(),
-            codec: if number.is_multiple_of(2) { Codec::Pcmu } else { Codec::Pcma },
-            payload_type: if number.is_multiple_of(2) { 0 } else { 8 },
-            telephone_event: Some(101),
-            send: true,
-            receive: true,
-        };
+        let media = agreed(number, socket.local_addr().unwrap());
         let record_to = number.is_multiple_of(10).then(|| folder.path().join(format!("{number}.wav")));
+        let far_end = FarEnd::new(socket, to, media.clone(), number);
         let setup = CallSetup { id: CallId(number), label: format!("c{number}"), port, media, record_to };
         let handle = engine.add_call(setup).unwrap();
-        (handle, FarEnd { socket, to, sequence: 0, timestamp: 0, ssrc: number, held_back: None })
+        (handle, far_end)
     };
     let mut calls: Vec<_> = (0..CALLS).map(|number| add(&mut engine, number)).collect();
     let mut subscribers: Vec<EarTap> = Vec::new();
@@ -127,8 +195,15 @@ fn a_hundred_busy_calls_allocate_and_free_nothing_on_the_media_thread() {
                 }
                 38..40 => subscribers.extend(handle.subscribe()),
                 40..42 => {
-                    let held = MediaParams { send: random.bool(), receive: random.bool(), ..handle.params() };
+                    let held = MediaParams { send: random.bool(), receive: random.bool(), ..handle.params().clone() };
                     let _ = handle.update(held);
+                }
+                42 => {
+                    // a re-INVITE: another codec, other keys
+                    let next = agreed(random.u32(..1_000), handle.params().remote);
+                    if handle.update(next.clone()).is_ok() {
+                        far_end.change(next);
+                    }
                 }
                 _ => {}
             }
@@ -152,8 +227,10 @@ fn a_hundred_busy_calls_allocate_and_free_nothing_on_the_media_thread() {
     }
 
     let stats = engine.stats();
-    let sent: u64 = calls.iter().map(|(handle, _)| handle.stats().sent).sum();
-    let received: u64 = calls.iter().map(|(handle, _)| handle.stats().received).sum();
+    let sum = |figure: fn(&CallStats) -> u64| calls.iter().map(|(handle, _)| figure(&handle.stats())).sum::<u64>();
+    let (sent, received) = (sum(|s| s.sent), sum(|s| s.received));
+    assert!(sum(|s| s.srtp_unauthentic) > 100 && sum(|s| s.srtp_replayed) > 50, "some were encrypted, and attacked");
+    assert!(sum(|s| s.recovered_samples) > 100 && sum(|s| s.stun_packets) > 50 && sum(|s| s.dtls_packets) > 50);
     assert!(sent > 1_000 && received > 1_000, "the calls were busy: {sent} sent, {received} received");
     assert!(events > 100 && keys > 10 && finished > 100, "{events} events, {keys} keys, {finished} responses");
     assert_eq!(stats.calls, CALLS as usize);

@@ -64,7 +64,7 @@ use crate::{
     message::{Message, read},
     timer::Timers,
     transaction::ClientState,
-    transport::Peer,
+    transport::{ConnectionId, Peer},
 };
 
 /// What a deadline is of.
@@ -415,6 +415,13 @@ impl UserAgent {
     pub fn is_idle(&self) -> bool {
         let waits = |c: &Client| matches!(c.machine.state(), ClientState::Calling | ClientState::Proceeding);
         self.transmits.is_empty() && self.calls.is_empty() && self.names.is_idle() && !self.clients.values().any(waits)
+    }
+
+    /// A call would miss this connection: it came in by it, or (of one that we `made`) there is any call at all, for what the
+    /// far end sends within a call may come by the connection that the call was made by.
+    pub fn needs_connection(&self, id: ConnectionId, made: bool) -> bool {
+        let flows = |call: &Call| call.dialog.as_ref().and_then(|d| d.flow.as_ref()).and_then(|flow| flow.connection);
+        self.calls.values().any(|call| call.is_live() && (made || flows(call) == Some(id)))
     }
 
     /// What was counted.

@@ -53,6 +53,17 @@ pub enum SignalingError {
         /// What the system said.
         source: std::io::Error,
     },
+    /// A file for TLS cannot be used.
+    #[error("{} {why}", file.display())]
+    TlsFile {
+        /// Which file.
+        file: std::path::PathBuf,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// TLS connections are to be accepted, but there is no certificate to show.
+    #[error("TLS on {0} needs a certificate and its key")]
+    NoCertificate(std::net::SocketAddr),
     /// The thread or its poller could not be made.
     #[error("cannot start the signaling thread: {0}")]
     Start(std::io::Error),

@@ -1,7 +1,7 @@
 //! SIP signaling: a sans-IO user agent and a thin mio loop around it.
 //!
 //! ```text
-//!            net::Endpoint (one thread: UDP socket, timers, command and event queues)
+//!            net::Endpoint (one thread: UDP socket, TCP and TLS connections, timers, command and event queues)
 //!                 |  datagrams, now                    ^ datagrams, deadline, events
 //!                 v                                    |
 //!   UserAgent  -- message --> transaction --> dialog/call, registration --> Event

@@ -24,7 +24,7 @@ fn media() -> LocalMedia {
 
 fn endpoint() -> Endpoint {
     let bind: SocketAddr = "127.0.0.1:0".parse().unwrap();
-    Endpoint::start(EndpointConfig { bind, agent: UserAgentConfig::new(bind) }, || {}).expect("the endpoint starts")
+    Endpoint::start(EndpointConfig::new(bind, UserAgentConfig::new(bind)), || {}).expect("the endpoint starts")
 }
 
 /// A baresip at this port that answers every call, with sound from nowhere to nowhere; `command` is typed into it.

@@ -21,7 +21,7 @@ const LIMIT: Duration = Duration::from_secs(20);
 
 fn start(bind: &str) -> Endpoint {
     let bind: SocketAddr = bind.parse().unwrap();
-    Endpoint::start(EndpointConfig { bind, agent: UserAgentConfig::new(bind) }, || {}).expect("the endpoint starts")
+    Endpoint::start(EndpointConfig::new(bind, UserAgentConfig::new(bind)), || {}).expect("the endpoint starts")
 }
 
 fn offer() -> String {
@@ -104,7 +104,7 @@ fn closing_ends_calls_and_keeps_their_events() {
 fn a_port_in_use_is_one_sentence_with_the_address() {
     let taken = UdpSocket::bind("127.0.0.1:0").unwrap();
     let bind = taken.local_addr().unwrap();
-    let config = EndpointConfig { bind, agent: UserAgentConfig::new(bind) };
+    let config = EndpointConfig::new(bind, UserAgentConfig::new(bind));
     let error = Endpoint::start(config, || {}).unwrap_err().to_string();
     assert!(error.contains(&bind.to_string()), "{error}");
 }
@@ -155,7 +155,7 @@ fn the_callback_comes_with_every_event_and_noise_does_not_stop_the_loop() {
     let told = Arc::new(AtomicUsize::new(0));
     let counted = told.clone();
     let bind: SocketAddr = "127.0.0.1:0".parse().unwrap();
-    let config = EndpointConfig { bind, agent: UserAgentConfig::new(bind) };
+    let config = EndpointConfig::new(bind, UserAgentConfig::new(bind));
     let endpoint = Endpoint::start(config, move || {
         counted.fetch_add(1, Relaxed);
     })

@@ -99,7 +99,7 @@ fn endpoint(account: Account) -> Endpoint {
     let bind = "127.0.0.1:0".parse().unwrap();
     let mut agent = UserAgentConfig::new(bind);
     agent.accounts = vec![account];
-    Endpoint::start(EndpointConfig { bind, agent }, || {}).expect("the endpoint starts")
+    Endpoint::start(EndpointConfig::new(bind, agent), || {}).expect("the endpoint starts")
 }
 
 fn media(port: u16) -> LocalMedia {

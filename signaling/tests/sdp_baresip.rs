@@ -20,7 +20,7 @@ const LIMIT: Duration = Duration::from_secs(30);
 
 fn endpoint() -> Endpoint {
     let bind: SocketAddr = "127.0.0.1:0".parse().unwrap();
-    Endpoint::start(EndpointConfig { bind, agent: UserAgentConfig::new(bind) }, || {}).expect("the endpoint starts")
+    Endpoint::start(EndpointConfig::new(bind, UserAgentConfig::new(bind)), || {}).expect("the endpoint starts")
 }
 
 /// With all codecs of ours; `account` are parameters of its account, `command` is typed into it.

@@ -28,7 +28,7 @@ fn endpoint(accounts: Vec<Account>) -> Endpoint {
     let bind: SocketAddr = "127.0.0.1:0".parse().unwrap();
     let mut agent = UserAgentConfig::new(bind);
     agent.accounts = accounts;
-    Endpoint::start(EndpointConfig { bind, agent }, || {}).expect("the endpoint starts")
+    Endpoint::start(EndpointConfig::new(bind, agent), || {}).expect("the endpoint starts")
 }
 
 fn sipp(scenario: &str, args: &[&str]) -> Running {
@@ -37,7 +37,19 @@ fn sipp(scenario: &str, args: &[&str]) -> Running {
     command
         .arg("-sf")
         .arg(file)
-        .args(["-i", "127.0.0.1", "-nostdin", "-trace_err", "-error_file", "/dev/stderr", "-timeout", "25s", "-timeout_error", "-recv_timeout", "20000"])
+        .args([
+            "-i",
+            "127.0.0.1",
+            "-nostdin",
+            "-trace_err",
+            "-error_file",
+            "/dev/stderr",
+            "-timeout",
+            "25s",
+            "-timeout_error",
+            "-recv_timeout",
+            "20000",
+        ])
         .args(args);
     Running::start(command, "sipp", "sip-tester")
 }

@@ -80,7 +80,7 @@ fn endpoint(options: &Options, folder: &Path) -> Result<Figures> {
     agent.max_calls = 100_000;
     // the endpoint's threads inherit the core of the thread that starts them
     cpu::pin_to(&[CORE])?;
-    let endpoint = Endpoint::start(EndpointConfig { bind, agent }, || {})?;
+    let endpoint = Endpoint::start(EndpointConfig::new(bind, agent), || {})?;
     cpu::pin_to(&cpu::all_but(CORE))?;
     let mut sipp = caller(options, folder, "ours", endpoint.local_addr())?;
     let media = LocalMedia::new("127.0.0.1:6002".parse()?);

@@ -222,14 +222,7 @@ fn measure(way: Way, time: Duration) -> Result<Figures> {
         id: CallId(1),
         label: "c1".to_owned(),
         port,
-        media: MediaParams {
-            remote: far_end.local_addr()?,
-            codec: Codec::Pcmu,
-            payload_type: PCMU_PAYLOAD_TYPE,
-            telephone_event: None,
-            send: true,
-            receive: true,
-        },
+        media: MediaParams::new(far_end.local_addr()?, Codec::Pcmu, PCMU_PAYLOAD_TYPE),
         record_to: None,
     })?;
     let ears = call.take_ears().context("the call has no ears")?;

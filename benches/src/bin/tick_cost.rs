@@ -16,7 +16,7 @@ use clap::{Parser, ValueEnum};
 use engine::call::{CallControls, MediaCall, MediaCallConfig, MediaParams};
 use engine::clock::Time;
 use engine::codec::{Codec, PCMU_PAYLOAD_TYPE};
-use engine::{CallId, PACKET_SAMPLES, TICK};
+use engine::{CallId, PACKET_SAMPLES, TICK, TelephoneEvent};
 
 /// Calls on the thread: enough that their memory does not all stay in the first-level cache.
 const CALLS: u32 = 20;
@@ -92,12 +92,8 @@ impl Load {
         let (call, mut controls) = MediaCall::new(MediaCallConfig {
             id: CallId(number),
             params: MediaParams {
-                remote: source,
-                codec: Codec::Pcmu,
-                payload_type: PCMU_PAYLOAD_TYPE,
-                telephone_event: Some(101),
-                send: true,
-                receive: true,
+                telephone_event: Some(TelephoneEvent::new(101, 8_000)),
+                ..MediaParams::new(source, Codec::Pcmu, PCMU_PAYLOAD_TYPE)
             },
             media_lost_after: Duration::from_secs(30),
             start: Time::ZERO,
@@ -152,7 +148,7 @@ fn far_end(line: Line, seed: u64) -> Vec<(Time, Vec<u8>)> {
 fn pass(loads: &mut [Load], now: Time) -> usize {
     let mut sent = 0;
     for load in loads {
-        while let Some((arrival, packet)) = load.packets.get(load.arrived).filter(|(arrival, _)| *arrival <= now) {
+        while let Some((arrival, packet)) = load.packets.get_mut(load.arrived).filter(|(arrival, _)| *arrival <= now) {
             load.call.on_packet(*arrival, load.source, packet);
             load.arrived += 1;
         }

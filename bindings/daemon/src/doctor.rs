@@ -168,7 +168,7 @@ fn register(config: &Config, report: &mut Report) {
     let mut agent = UserAgentConfig::new(([0, 0, 0, 0], 0).into());
     agent.accounts = serve::accounts(config);
     let mut waiting: Vec<&str> = config.accounts.iter().filter(|a| a.register).map(|a| a.name.as_str()).collect();
-    let mut endpoint = match Endpoint::start(EndpointConfig { bind: ([0, 0, 0, 0], 0).into(), agent }, || {}) {
+    let mut endpoint = match Endpoint::start(EndpointConfig::new(([0, 0, 0, 0], 0).into(), agent), || {}) {
         Ok(endpoint) => endpoint,
         Err(error) => return report.add("account", Health::Bad, error.to_string()),
     };

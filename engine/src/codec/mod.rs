@@ -1,14 +1,26 @@
 //! The codecs of the wire behind one enum: a telephone call knows at most a handful, so a `match` in the sample path
 //! beats a trait object.
 //!
-//! G.711 has no state: every byte is a sample, so packets can be decoded in any order and from any offset.
+//! G.711 has no state: every byte is a sample, so packets can be decoded in any order and from any offset. The others have
+//! one: their packets are decoded whole and in the order of playing, by the playout. States are made and dropped off the
+//! real-time threads; what is done with them there does not allocate.
+//!
+//! Inside, a call has one rate, 8 kHz. A codec that samples at another rate converts at its own edge, so that everything
+//! behind it is the same for all of them; a call that is wider inside would change this room and `dsp` alone.
+
+mod g722;
+mod opus;
 
 use audio_codec_algorithms::{decode_alaw, decode_ulaw, encode_alaw, encode_ulaw};
+use g722::{G722Decoder, G722Encoder};
+use opus::{OpusDecoder, OpusEncoder};
 
 /// RTP payload type of G.711 mu-law, fixed by RFC 3551.
 pub const PCMU_PAYLOAD_TYPE: u8 = 0;
 /// RTP payload type of G.711 A-law, fixed by RFC 3551.
 pub const PCMA_PAYLOAD_TYPE: u8 = 8;
+/// RTP payload type of G.722, fixed by RFC 3551.
+pub const G722_PAYLOAD_TYPE: u8 = 9;
 /// RTP payload type of comfort noise at 8 kHz, fixed by RFC 3389.
 pub const COMFORT_NOISE_PAYLOAD_TYPE: u8 = 13;
 
@@ -24,10 +36,14 @@ pub enum Codec {
     Pcmu,
     /// G.711 A-law, 8 kHz, 64 kbit/s (elsewhere; RFC 3551 `PCMA`).
     Pcma,
+    /// G.722, 16 kHz, 64 kbit/s (RFC 3551 `G722`).
+    G722,
+    /// Opus (RFC 7587 `opus`), sent as mono narrowband speech at 24 kbit/s.
+    Opus,
 }
 
 impl Codec {
-    /// The codec that a static payload type of RFC 3551 names.
+    /// The codec without a state that a static payload type of RFC 3551 names: of the two laws there is never a doubt.
     #[must_use]
     pub const fn of_static_payload_type(payload_type: u8) -> Option<Self> {
         match payload_type {
@@ -37,10 +53,13 @@ impl Codec {
         }
     }
 
-    /// The RTP clock of the codec, in Hz.
+    /// The RTP clock of the codec, in Hz. G.722's is 8 kHz although it samples at 16 (RFC 3551 section 4.5.2).
     #[must_use]
     pub const fn clock_rate_hz(self) -> u32 {
-        8_000
+        match self {
+            Self::Pcmu | Self::Pcma | Self::G722 => 8_000,
+            Self::Opus => 48_000,
+        }
     }
 
     /// The name that SDP uses.
@@ -49,33 +68,193 @@ impl Codec {
         match self {
             Self::Pcmu => "PCMU",
             Self::Pcma => "PCMA",
+            Self::G722 => "G722",
+            Self::Opus => "opus",
         }
     }
 
-    /// Decodes as many bytes as both slices hold; returns the number of samples written.
+    /// Whether a packet of so many milliseconds can be sent.
+    pub(crate) const fn can_send_ms(self, ms: u16) -> bool {
+        match self {
+            Self::Pcmu | Self::Pcma | Self::G722 => true,
+            Self::Opus => matches!(ms, 10 | 20 | 40 | 60),
+        }
+    }
+
+    /// The length of a payload in samples of 8 kHz; `None` if it cannot be one of this codec.
+    #[must_use]
+    pub fn samples(self, payload: &[u8]) -> Option<usize> {
+        match self {
+            Self::Pcmu | Self::Pcma | Self::G722 if payload.is_empty() => None,
+            Self::Pcmu | Self::Pcma | Self::G722 => Some(payload.len()),
+            Self::Opus => opus::samples(payload),
+        }
+    }
+
+    /// Decodes G.711: as many bytes as both slices hold; returns the number of samples written. Codecs with a state write
+    /// none: they need a [`Decoder`].
     pub fn decode(self, bytes: &[u8], samples: &mut [f32]) -> usize {
-        let decode_one = match self {
-            Self::Pcmu => decode_ulaw,
-            Self::Pcma => decode_alaw,
-        };
-        for (sample, &byte) in samples.iter_mut().zip(bytes) {
-            *sample = f32::from(decode_one(byte)) / FULL_SCALE;
+        // a loop for each law, so that its function is known where it is called
+        match self {
+            Self::Pcmu => decode_each(bytes, samples, decode_ulaw),
+            Self::Pcma => decode_each(bytes, samples, decode_alaw),
+            Self::G722 | Self::Opus => 0,
         }
-        bytes.len().min(samples.len())
     }
 
-    /// Encodes as many samples as both slices hold, clamped to [-1, 1]; returns the number of bytes written.
-    /// What is not a number becomes silence.
+    /// Encodes G.711: as many samples as both slices hold, clamped to [-1, 1]; returns the number of bytes written. What is
+    /// not a number becomes silence. Codecs with a state write nothing: they need an [`Encoder`].
     pub fn encode(self, samples: &[f32], bytes: &mut [u8]) -> usize {
-        let encode_one = match self {
-            Self::Pcmu => encode_ulaw,
-            Self::Pcma => encode_alaw,
-        };
-        for (byte, &sample) in bytes.iter_mut().zip(samples) {
-            *byte = encode_one(to_i16(sample));
+        match self {
+            Self::Pcmu => encode_each(samples, bytes, encode_ulaw),
+            Self::Pcma => encode_each(samples, bytes, encode_alaw),
+            Self::G722 | Self::Opus => 0,
         }
-        samples.len().min(bytes.len())
     }
+}
+
+fn decode_each(bytes: &[u8], samples: &mut [f32], decode_one: impl Fn(u8) -> i16) -> usize {
+    for (sample, &byte) in samples.iter_mut().zip(bytes) {
+        *sample = f32::from(decode_one(byte)) / FULL_SCALE;
+    }
+    bytes.len().min(samples.len())
+}
+
+fn encode_each(samples: &[f32], bytes: &mut [u8], encode_one: impl Fn(i16) -> u8) -> usize {
+    for (byte, &sample) in bytes.iter_mut().zip(samples) {
+        *byte = encode_one(to_i16(sample));
+    }
+    samples.len().min(bytes.len())
+}
+
+/// Writes the samples of a call as its codec does. Made off the real-time threads.
+#[derive(Debug)]
+pub struct Encoder(EncoderState);
+
+#[derive(Debug)]
+enum EncoderState {
+    G711(Codec),
+    G722(Box<G722Encoder>),
+    Opus(OpusEncoder),
+    /// There was no memory for a state: nothing is sent.
+    Mute,
+}
+
+impl Encoder {
+    /// An encoder at the beginning of a stream. Allocates.
+    #[must_use]
+    pub fn new(codec: Codec) -> Self {
+        Self(match codec {
+            Codec::Pcmu | Codec::Pcma => EncoderState::G711(codec),
+            Codec::G722 => EncoderState::G722(Box::default()),
+            Codec::Opus => OpusEncoder::new().map_or_else(
+                || {
+                    log::error!("no memory for an Opus encoder: a call is mute");
+                    EncoderState::Mute
+                },
+                EncoderState::Opus,
+            ),
+        })
+    }
+
+    /// Encodes a packet of samples at 8 kHz; returns the number of bytes written, 0 if there is nothing to send.
+    pub fn encode(&mut self, samples: &[f32], bytes: &mut [u8]) -> usize {
+        match &mut self.0 {
+            EncoderState::G711(law) => law.encode(samples, bytes),
+            EncoderState::G722(encoder) => encoder.encode(samples, bytes),
+            EncoderState::Opus(encoder) => encoder.encode(samples, bytes),
+            EncoderState::Mute => 0,
+        }
+    }
+
+    /// The far end loses this share of the packets, 0 to 1.
+    pub fn expect_loss(&mut self, share: f32) {
+        if let EncoderState::Opus(encoder) = &mut self.0 {
+            encoder.expect_loss(share);
+        }
+    }
+}
+
+/// Reads what a far end sends in the codec that was agreed, and in G.711 besides. Made off the real-time threads.
+#[derive(Debug)]
+pub struct Decoder(DecoderState);
+
+#[derive(Debug)]
+enum DecoderState {
+    /// G.711 alone, or no memory for another one.
+    Stateless,
+    G722(Box<G722Decoder>),
+    Opus(OpusDecoder),
+}
+
+impl Decoder {
+    /// A decoder at the beginning of a stream. Allocates.
+    #[must_use]
+    pub fn new(codec: Codec) -> Self {
+        Self(match codec {
+            Codec::Pcmu | Codec::Pcma => DecoderState::Stateless,
+            Codec::G722 => DecoderState::G722(Box::default()),
+            Codec::Opus => OpusDecoder::new().map_or_else(
+                || {
+                    log::error!("no memory for an Opus decoder: a call is deaf");
+                    DecoderState::Stateless
+                },
+                DecoderState::Opus,
+            ),
+        })
+    }
+
+    /// Decodes a payload, the next one to be played, without its first `skip` samples; returns how many were written. None
+    /// are written if the payload is broken, or of a codec that is not agreed any more.
+    pub fn decode(&mut self, codec: Codec, payload: &[u8], skip: usize, samples: &mut [f32]) -> usize {
+        let count = match (codec, &mut self.0) {
+            (Codec::Pcmu | Codec::Pcma, _) => return codec.decode(payload.get(skip..).unwrap_or(&[]), samples),
+            (Codec::G722, DecoderState::G722(decoder)) => decoder.decode(payload, samples),
+            (Codec::Opus, DecoderState::Opus(decoder)) => decoder.decode(payload, samples),
+            _ => return 0,
+        };
+        leave_first_out(samples, count, skip)
+    }
+
+    /// The number of samples before this payload's that it carries a copy of.
+    #[must_use]
+    pub fn copied_samples(&self, codec: Codec, payload: &[u8]) -> Option<usize> {
+        match (codec, &self.0) {
+            (Codec::Opus, DecoderState::Opus(_)) => opus::copied_samples(payload),
+            _ => None,
+        }
+    }
+
+    /// Decodes the copy of `copied` samples that a payload carries of the one before it, without its first `skip` ones, in
+    /// place of that one; returns how many were written.
+    pub fn decode_copy(&mut self, payload: &[u8], copied: usize, skip: usize, samples: &mut [f32]) -> usize {
+        let DecoderState::Opus(decoder) = &mut self.0 else { return 0 };
+        let Some(room) = samples.get_mut(..copied) else { return 0 };
+        let count = decoder.decode_copy(payload, room);
+        leave_first_out(room, count, skip)
+    }
+
+    /// So many samples before the next payload are lost for good. The scratch space is written to.
+    pub fn lose(&mut self, scratch: &mut [f32]) {
+        if let DecoderState::Opus(decoder) = &mut self.0 {
+            decoder.lose(scratch);
+        }
+    }
+
+    /// Whether the codec wants to be told of losses.
+    #[must_use]
+    pub fn has_memory(&self) -> bool {
+        matches!(self.0, DecoderState::Opus(_))
+    }
+}
+
+/// Moves what comes after the first `skip` of `count` samples to the beginning; returns how many these are.
+fn leave_first_out(samples: &mut [f32], count: usize, skip: usize) -> usize {
+    let (count, skip) = (count.min(samples.len()), skip.min(count));
+    if skip > 0 {
+        samples.copy_within(skip..count, 0);
+    }
+    count.saturating_sub(skip)
 }
 
 /// A sample as 16 bits: rounded, clamped at full scale; NaN is silence.

@@ -4,7 +4,11 @@
 //! invented where a packet is missing (`conceal`), and the delay is steered to what the arrivals ask for (`delay`) by
 //! taking pitch periods out or putting them in (`stretch`).
 //!
-//! The playing goes by timestamps and not by sequence numbers: packets of 10 to 80 ms, packets that overlap, and pauses of
+//! Codecs with a state see their packets in the order of playing, each once and whole. Of a packet that is missing they are
+//! told, and if the one after it carries a copy (Opus), that is decoded in its place; else what is heard is invented here
+//! and not by the codec, because it must be possible to go on with the missing packet after all, in mid-sound.
+//!
+//! Time is in samples of 8 kHz here, whatever the codec's RTP clock is. The playing goes by timestamps and not by sequence numbers: packets of 10 to 80 ms, packets that overlap, and pauses of
 //! the sender are all the same to it. What must hold: `play_at` is the timestamp of the first sample that has not yet been
 //! put into the line, and only grows within a stream; nothing allocates; whatever arrives, `pull` fills its slice.
 //!
@@ -20,15 +24,17 @@ mod stretch;
 
 use crate::TICK_SAMPLES;
 use crate::clock::Time;
-use crate::codec::Codec;
+use crate::codec::{Codec, Decoder};
 use crate::rtp::{extend_sequence, extend_timestamp};
 use crate::stats::Counters;
 use conceal::{Concealer, HISTORY};
 use delay::DelayEstimator;
 use slots::{SLOTS, Slots, Waiting, samples};
 
-/// Longest audio payload: 80 ms of G.711. Sixty are the longest in use.
-pub const MAX_PAYLOAD: usize = 640;
+/// Longest audio payload: 120 ms of G.711; what a codec makes of one is not longer either. Sixty are the longest in use.
+pub const MAX_PAYLOAD: usize = 960;
+/// What a codec with a state is told of a loss at most: 60 ms. It fades within that.
+const MAX_TOLD: i64 = 480;
 
 /// A packet this much faster than any before it (300 ms), or this much slower (1.5 s), is not jitter: the sender's
 /// timestamps have jumped.
@@ -71,11 +77,11 @@ pub struct AudioPacket<'a> {
     pub ssrc: u32,
     /// Counts packets.
     pub sequence: u16,
-    /// Counts samples.
+    /// Counts at the codec's RTP clock.
     pub timestamp: u32,
     /// How the payload is written.
     pub codec: Codec,
-    /// One byte a sample.
+    /// What it carries.
     pub payload: &'a [u8],
 }
 
@@ -92,7 +98,7 @@ pub enum Inserted {
     Late,
     /// It does not belong to the stream so far; if the next one goes with it, the stream starts anew.
     Suspicious,
-    /// It is empty or too long.
+    /// It is empty, too long, or no packet of its codec.
     Unusable,
 }
 
@@ -101,8 +107,9 @@ struct Stream {
     ssrc: u32,
     /// Highest sequence number, extended.
     sequence: i64,
-    /// Its timestamp, extended.
+    /// Its timestamp, extended, at the RTP clock.
     timestamp: i64,
+    clock_rate_hz: u32,
     /// Highest sequence number of a packet without audio (keys, comfort noise).
     other: i64,
     /// Sequence number that was played last.
@@ -120,6 +127,7 @@ enum State {
 #[derive(Debug)]
 pub struct Playout {
     slots: Slots,
+    decoder: Decoder,
     delay: DelayEstimator,
     concealer: Concealer,
     stream: Option<Stream>,
@@ -135,10 +143,13 @@ pub struct Playout {
     noise_floor: f32,
 }
 
-impl Default for Playout {
-    fn default() -> Self {
+impl Playout {
+    /// A playout before its first packet.
+    #[must_use]
+    pub fn new(decoder: Decoder) -> Self {
         Self {
             slots: Slots::new(),
+            decoder,
             delay: DelayEstimator::new(),
             concealer: Concealer::new(),
             stream: None,
@@ -161,32 +172,39 @@ const MAX_NOISE_FLOOR: f32 = 0.003_16;
 const NOISE_RISE: f32 = 1.01;
 
 impl Playout {
+    /// Another codec is agreed: what still waits of the one before it is not understood any more.
+    pub fn swap_decoder(&mut self, decoder: &mut Decoder) {
+        std::mem::swap(&mut self.decoder, decoder);
+    }
+
     /// Takes an audio packet.
     pub fn insert(&mut self, arrival: Time, packet: &AudioPacket<'_>) -> Inserted {
-        if packet.payload.is_empty() || packet.payload.len() > MAX_PAYLOAD {
+        let length = packet.codec.samples(packet.payload).filter(|&length| length <= MAX_PAYLOAD);
+        let Some(length) = length.filter(|_| packet.payload.len() <= MAX_PAYLOAD) else {
             return Inserted::Unusable;
-        }
+        };
         let Some(stream) = self.stream else {
-            self.start(arrival, packet);
+            self.start(arrival, packet, length);
             return Inserted::Accepted;
         };
         let sequence = extend_sequence(stream.sequence, packet.sequence);
-        let timestamp = extend_timestamp(stream.timestamp, packet.timestamp);
+        let rtp_timestamp = extend_timestamp(stream.timestamp, packet.timestamp);
+        let timestamp = at_8k(rtp_timestamp, stream.clock_rate_hz);
         if self.is_jump(arrival, packet, &stream, sequence, timestamp) {
-            return self.suspect(arrival, packet);
+            return self.suspect(arrival, packet, length);
         }
         self.suspect = None;
         if self.slots.has_seen(sequence) {
             return Inserted::Duplicate;
         }
-        self.delay.update(arrival, timestamp, packet.payload.len());
+        self.delay.update(arrival, timestamp, length);
         if let Some(stream) = self.stream.as_mut().filter(|s| sequence > s.sequence) {
-            (stream.sequence, stream.timestamp) = (sequence, timestamp);
+            (stream.sequence, stream.timestamp) = (sequence, rtp_timestamp);
         }
-        if matches!(self.state, State::Playing) && timestamp + samples(packet.payload.len()) <= self.play_at {
+        if matches!(self.state, State::Playing) && timestamp + samples(length) <= self.play_at {
             return Inserted::Late;
         }
-        self.slots.insert(sequence, timestamp, packet.codec, packet.payload);
+        self.slots.insert(sequence, timestamp, packet.codec, length, packet.payload);
         if let State::Waiting(first @ None) = &mut self.state {
             *first = Some(arrival);
         }
@@ -237,15 +255,24 @@ impl Playout {
         now.as_samples_8k() + self.pending() as f64 - self.play_at as f64 - self.delay.base()
     }
 
-    fn start(&mut self, arrival: Time, packet: &AudioPacket<'_>) {
-        let (sequence, timestamp) = (i64::from(packet.sequence), i64::from(packet.timestamp));
+    fn start(&mut self, arrival: Time, packet: &AudioPacket<'_>, length: usize) {
+        let (sequence, rtp_timestamp) = (i64::from(packet.sequence), i64::from(packet.timestamp));
+        let clock_rate_hz = packet.codec.clock_rate_hz();
+        let timestamp = at_8k(rtp_timestamp, clock_rate_hz);
         let before = sequence - 1;
-        self.stream = Some(Stream { ssrc: packet.ssrc, sequence, timestamp, other: before, played: before });
+        self.stream = Some(Stream {
+            ssrc: packet.ssrc,
+            sequence,
+            timestamp: rtp_timestamp,
+            clock_rate_hz,
+            other: before,
+            played: before,
+        });
         self.suspect = None;
         self.slots.clear();
         self.delay.restart();
-        self.delay.update(arrival, timestamp, packet.payload.len());
-        self.slots.insert(sequence, timestamp, packet.codec, packet.payload);
+        self.delay.update(arrival, timestamp, length);
+        self.slots.insert(sequence, timestamp, packet.codec, length, packet.payload);
         self.state = State::Waiting(Some(arrival));
         self.ahead = 0;
     }
@@ -253,17 +280,18 @@ impl Playout {
     fn is_jump(&self, arrival: Time, packet: &AudioPacket<'_>, stream: &Stream, sequence: i64, timestamp: i64) -> bool {
         let off = arrival.as_samples_8k() - timestamp as f64 - self.delay.base();
         packet.ssrc != stream.ssrc
+            || packet.codec.clock_rate_hz() != stream.clock_rate_hz
             || (sequence - stream.sequence).unsigned_abs() > 8 * SLOTS as u64
             || !(-JUMP_AHEAD..JUMP_BACK).contains(&off)
     }
 
     /// One packet may be a stray or an attack; two that go together are the stream.
-    fn suspect(&mut self, arrival: Time, packet: &AudioPacket<'_>) -> Inserted {
+    fn suspect(&mut self, arrival: Time, packet: &AudioPacket<'_>, length: usize) -> Inserted {
         let confirmed = self.suspect.is_some_and(|(ssrc, sequence)| {
             ssrc == packet.ssrc && (1..=JUMP_CONFIRMATION).contains(&packet.sequence.wrapping_sub(sequence))
         });
         if confirmed {
-            self.start(arrival, packet);
+            self.start(arrival, packet, length);
             return Inserted::Restarted;
         }
         self.suspect = Some((packet.ssrc, packet.sequence));
@@ -327,19 +355,63 @@ impl Playout {
             self.play_at = next.timestamp;
             return;
         }
-        let count = gap.min(samples(TICK_SAMPLES));
+        // what the next packet carries of the one before it begins here at the earliest
+        let copied = if silence { None } else { self.decoder.copied_samples(next.codec, self.slots.payload(next)) };
+        if let Some(copied) = copied.filter(|&copied| gap <= samples(copied)) {
+            self.play_copy(next, copied, counters);
+            return;
+        }
+        let until_copy = gap - copied.map_or(0, samples);
+        let count = until_copy.min(samples(TICK_SAMPLES));
         self.invent(usize::try_from(count).unwrap_or(TICK_SAMPLES), silence, counters);
         self.play_at += count;
     }
 
     fn play(&mut self, packet: &Waiting) {
         self.ahead = 0;
+        self.tell_of_loss(packet);
         let skip = usize::try_from(self.play_at - packet.timestamp).unwrap_or(0);
         let payload = self.slots.take(packet);
-        let payload = &payload[skip.min(payload.len())..];
-        let fresh = &mut self.line[self.end..];
-        let count = packet.codec.decode(payload, fresh);
-        let fresh = &mut fresh[..count];
+        let count = self.decoder.decode(packet.codec, payload, skip, &mut self.line[self.end..]);
+        self.lead_over(count);
+        self.play_at = self.play_at.max(packet.timestamp) + samples(count);
+        if let Some(stream) = &mut self.stream {
+            stream.played = packet.sequence;
+        }
+    }
+
+    /// Plays what the next packet carries of the one before it, which is missing.
+    fn play_copy(&mut self, next: &Waiting, copied: usize, counters: &Counters) {
+        let skip = copied.saturating_sub(usize::try_from(next.timestamp - self.play_at).unwrap_or(0));
+        let payload = self.slots.payload(next);
+        let count = self.decoder.decode_copy(payload, copied, skip, &mut self.line[self.end..]);
+        self.lead_over(count);
+        counters.recovered_samples.add(count as u64);
+        self.play_at = next.timestamp;
+        if let Some(stream) = &mut self.stream {
+            stream.played = next.sequence - 1;
+        }
+    }
+
+    /// A codec with a memory goes on from what it played last; if packets are missing between, it must know.
+    fn tell_of_loss(&mut self, packet: &Waiting) {
+        let missing = self.stream.map_or(0, |stream| packet.sequence - stream.played - 1);
+        if missing <= 0 || !self.decoder.has_memory() {
+            return;
+        }
+        let lost = missing.saturating_mul(samples(packet.samples)).min(MAX_TOLD);
+        // the space that will be written to next
+        let free = &mut self.line[self.end..];
+        let lost = free.len().min(usize::try_from(lost).unwrap_or(0));
+        self.decoder.lose(&mut free[..lost]);
+    }
+
+    /// Puts decoded samples behind the line, led over to from what was invented before them.
+    fn lead_over(&mut self, count: usize) {
+        let fresh = &mut self.line[self.end..self.end + count];
+        if count == 0 {
+            return;
+        }
         if self.concealer.is_active() {
             for (n, sample) in fresh.iter_mut().take(MERGE).enumerate() {
                 let share = (n + 1) as f32 / (MERGE + 1) as f32;
@@ -348,14 +420,10 @@ impl Playout {
             }
             self.concealer.end();
         }
-        let rms = (fresh.iter().map(|x| x * x).sum::<f32>() / count.max(1) as f32).sqrt();
+        let rms = (fresh.iter().map(|x| x * x).sum::<f32>() / count as f32).sqrt();
         self.noise_floor = rms.min(self.noise_floor * NOISE_RISE).clamp(0.0, MAX_NOISE_FLOOR).max(1e-6);
         self.concealer.set_noise(self.noise_floor);
         self.end += count;
-        self.play_at = self.play_at.max(packet.timestamp) + samples(count);
-        if let Some(stream) = &mut self.stream {
-            stream.played = packet.sequence;
-        }
     }
 
     /// Adds samples for which there is no packet. `quiet`: none is missed.
@@ -432,6 +500,12 @@ impl Playout {
             self.end -= keep_from;
         }
     }
+}
+
+/// A timestamp of any RTP clock in samples of 8 kHz.
+fn at_8k(timestamp: i64, clock_rate_hz: u32) -> i64 {
+    // nearly all clocks are 8 kHz, and a division is dear
+    if clock_rate_hz == 8_000 { timestamp } else { timestamp.div_euclid(i64::from(clock_rate_hz / 8_000)) }
 }
 
 #[cfg(test)]

@@ -1,10 +1,12 @@
 //! RTP and RTCP (RFC 3550) as far as a telephone call needs them: reading and writing packets, sequence arithmetic,
-//! reception figures, and the choice of whom to believe and whom to answer.
+//! reception figures, encryption, and the choice of whom to believe and whom to answer.
 
+pub mod demux;
 pub mod packet;
 pub mod reception;
 pub mod rtcp;
 pub mod source;
+pub mod srtp;
 
 /// A 16-bit sequence number extended to 64 bits by the number nearest to `near` (RFC 3550 appendix A.1's cycles without
 /// their special cases).

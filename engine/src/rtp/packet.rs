@@ -53,11 +53,16 @@ impl<'a> Packet<'a> {
     }
 }
 
-/// Whether a datagram on the RTP port is RTCP: packet types 192-223 stand where RTP has marker and payload type (RFC 5761
-/// section 4).
+/// Payload type and SSRC of a packet whose payload may still be encrypted, so that not even its padding can be checked;
+/// `None` if it is too short for a header.
 #[must_use]
-pub fn is_rtcp(bytes: &[u8]) -> bool {
-    matches!(bytes, [first, 192..=223, ..] if first >> 6 == 2)
+pub fn peek(bytes: &[u8]) -> Option<(u8, u32)> {
+    match *bytes {
+        [first, kind, _, _, _, _, _, _, a, b, c, d, ..] if first >> 6 == 2 => {
+            Some((kind & 0x7F, u32::from_be_bytes([a, b, c, d])))
+        }
+        _ => None,
+    }
 }
 
 #[cfg(test)]
@@ -88,7 +93,10 @@ mod tests {
                 if let Some(packet) = Packet::parse(&with_version[..length]) {
                     prop_assert!(packet.payload.len() + HEADER_BYTES <= length);
                 }
-                let _ = is_rtcp(&with_version[..length]);
+                let peeked = peek(&with_version[..length]);
+                if let Some(packet) = Packet::parse(&with_version[..length]) {
+                    prop_assert_eq!(peeked, Some((packet.payload_type, packet.ssrc)));
+                }
             }
         }
     }

@@ -18,7 +18,7 @@ pub struct ReportFigures {
     pub cumulative_lost: i32,
     /// Highest sequence number with its cycles.
     pub highest_sequence: u32,
-    /// In samples.
+    /// In units of the RTP clock.
     pub jitter: u32,
 }
 
@@ -37,6 +37,7 @@ struct Stream {
     received: u64,
     last_timestamp: i64,
     last_transit: Option<f64>,
+    clock_rate_hz: u32,
     jitter: f64,
     reported_expected: i64,
     reported_received: u64,
@@ -59,15 +60,19 @@ impl Reception {
 
     /// Takes the arrival of an audio packet into the jitter. Packets of other kinds (telephone events repeat their
     /// timestamp) would make noise of it.
-    pub fn measure(&mut self, arrival: Time, timestamp: u32) {
+    pub fn measure(&mut self, arrival: Time, timestamp: u32, clock_rate_hz: u32) {
         let Some(stream) = &mut self.stream else { return };
+        if stream.clock_rate_hz != clock_rate_hz {
+            stream.clock_rate_hz = clock_rate_hz;
+            (stream.last_transit, stream.jitter) = (None, 0.0); // nothing of another clock can be compared
+        }
         let extended = extend_timestamp(stream.last_timestamp, timestamp);
         stream.last_timestamp = extended;
-        let transit = arrival.as_samples_8k() - extended as f64;
+        let transit = arrival.as_samples_8k() * f64::from(clock_rate_hz / 8_000) - extended as f64;
         if let Some(last) = stream.last_transit {
             let difference = (transit - last).abs();
             // a jump of the sender's clock is not jitter
-            if difference < 8_000.0 {
+            if difference < f64::from(clock_rate_hz) {
                 stream.jitter += (difference - stream.jitter) * JITTER_GAIN;
             }
         }
@@ -89,6 +94,7 @@ impl Reception {
             received: 0,
             last_timestamp: 0,
             last_transit: None,
+            clock_rate_hz: self.stream.map_or(8_000, |s| s.clock_rate_hz),
             jitter: self.stream.map_or(0.0, |s| s.jitter),
             reported_expected: 0,
             reported_received: 0,
@@ -105,10 +111,10 @@ impl Reception {
         self.lost_before + now
     }
 
-    /// Interarrival jitter in samples.
+    /// Interarrival jitter in milliseconds.
     #[must_use]
-    pub fn jitter(&self) -> f64 {
-        self.stream.map_or(0.0, |s| s.jitter)
+    pub fn jitter_ms(&self) -> f64 {
+        self.stream.map_or(0.0, |s| s.jitter * 1_000.0 / f64::from(s.clock_rate_hz.max(1)))
     }
 
     /// The figures for a report; the next fraction starts here.
@@ -163,14 +169,21 @@ mod tests {
         let mut reception = Reception::default();
         for n in 0..500_u32 {
             reception.count(1, n as u16);
-            reception.measure(at(u64::from(n) * 160 + 1000), n * 160);
+            reception.measure(at(u64::from(n) * 160 + 1000), n * 160, 8_000);
         }
-        assert!(reception.jitter() < 0.01);
+        assert!(reception.jitter_ms() < 0.01);
         for n in 500..1500_u32 {
             reception.count(1, n as u16);
-            reception.measure(at(u64::from(n) * 160 + 1000 + u64::from(n % 2) * 80), n * 160);
+            reception.measure(at(u64::from(n) * 160 + 1000 + u64::from(n % 2) * 80), n * 160, 8_000);
         }
-        assert!((reception.jitter() - 80.0).abs() < 1.0, "{}", reception.jitter());
+        assert!((reception.jitter_ms() - 10.0).abs() < 0.1, "{}", reception.jitter_ms());
+        // the same at a clock of 48 kHz; the report is in its units
+        for n in 1500..2500_u32 {
+            reception.count(1, n as u16);
+            reception.measure(at(u64::from(n) * 160 + 1000 + u64::from(n % 2) * 80), n * 960, 48_000);
+        }
+        assert!((reception.jitter_ms() - 10.0).abs() < 0.1, "{}", reception.jitter_ms());
+        assert!((476..=484).contains(&reception.report().unwrap().jitter));
     }
 
     #[test]

@@ -28,7 +28,7 @@ pub struct Received {
 pub struct AboutUs {
     /// Lost since its last report, in 256ths.
     pub fraction_lost: u8,
-    /// In samples.
+    /// In units of the RTP clock.
     pub jitter: u32,
     /// Echo of our sender report's time, 0 if it has none.
     pub last_sender_report: u32,
@@ -108,9 +108,10 @@ pub struct Report {
     pub last_sender_report: Option<(u32, Time)>,
 }
 
-/// Writes a sender report and a canonical name (RFC 3550 section 6.1 wants both) and returns the length.
+/// Writes a sender report and a canonical name (RFC 3550 section 6.1 wants both) and returns the length. What finds no room is
+/// left out: give it [`MAX_REPORT_BYTES`].
 #[must_use]
-pub fn write_report(report: &Report, now: Time, buffer: &mut [u8; MAX_REPORT_BYTES]) -> usize {
+pub fn write_report(report: &Report, now: Time, buffer: &mut [u8]) -> usize {
     let mut writer = Writer { buffer, length: 0 };
     let blocks = u8::from(report.heard.is_some());
     writer.put(&[0x80 | blocks, SENDER_REPORT, 0, 6 + 6 * blocks]);
@@ -160,7 +161,7 @@ pub fn middle(ntp: u64) -> u32 {
 }
 
 struct Writer<'a> {
-    buffer: &'a mut [u8; MAX_REPORT_BYTES],
+    buffer: &'a mut [u8],
     length: usize,
 }
 

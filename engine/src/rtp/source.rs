@@ -4,7 +4,7 @@
 //! ("RTP bleed", case 21), yet the far end behind a NAT sends from an address that its SDP could not know, and the NAT
 //! may change that address in mid-call (case 23). The rules:
 //!
-//! 1. Nothing counts but datagrams that are RTP with a payload type of the call.
+//! 1. Nothing counts but datagrams that are RTP with a payload type of the call, and authentic if the call is encrypted.
 //! 2. Before the lock, a source must *fit* the SDP: the exact address, or the same host, or, if the SDP names an address
 //!    that cannot be reached from outside (private, carrier-grade NAT, unspecified), anybody. The first one that fits is
 //!    locked; while the lock is young, a better fit takes it over.
@@ -44,6 +44,13 @@ struct Lock {
     since: Time,
     last_packet: Time,
     ssrc: u32,
+}
+
+impl Lock {
+    /// While the lock is young, a better fit takes it over.
+    fn gives_way(&self, fit: Fit, now: Time) -> bool {
+        fit > self.fit && now.since(self.since) < YOUNG
+    }
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -111,13 +118,12 @@ impl SourceLatch {
             self.candidate = None;
             return Verdict::Accept;
         }
-        if let Some(better) = fit.filter(|&fit| fit > lock.fit && now.since(lock.since) < YOUNG) {
+        let lock = *lock;
+        if let Some(better) = fit.filter(|&fit| lock.gives_way(fit, now)) {
             self.lock = Some(Lock { source, fit: better, since: lock.since, last_packet: now, ssrc });
             return Verdict::Moved;
         }
-        let silent = now.since(lock.last_packet) >= SILENCE;
-        let rested = self.last_move.is_none_or(|moved| now.since(moved) >= RELATCH_INTERVAL);
-        if !silent || !rested || ssrc != lock.ssrc {
+        if !self.may_move(&lock, now, ssrc) {
             return Verdict::Foreign;
         }
         let count = match self.candidate {
@@ -133,6 +139,22 @@ impl SourceLatch {
         self.candidate = None;
         self.last_move = Some(now);
         Verdict::Moved
+    }
+
+    /// Whether [`judge`](Self::judge) may do anything else with such a packet than call it foreign. An encrypted call asks
+    /// this first: what a stranger sends shall cost no decryption, and not use up the number of a packet that it copied.
+    #[must_use]
+    pub fn may_accept(&self, now: Time, source: SocketAddr, ssrc: u32) -> bool {
+        let fit = self.fit(source);
+        self.lock.as_ref().map_or(fit.is_some(), |lock| {
+            lock.source == source || fit.is_some_and(|fit| lock.gives_way(fit, now)) || self.may_move(lock, now, ssrc)
+        })
+    }
+
+    fn may_move(&self, lock: &Lock, now: Time, ssrc: u32) -> bool {
+        let silent = now.since(lock.last_packet) >= SILENCE;
+        let rested = self.last_move.is_none_or(|moved| now.since(moved) >= RELATCH_INTERVAL);
+        silent && rested && ssrc == lock.ssrc
     }
 
     /// Whether a datagram without a name of its own (RTCP) may be the far end's: it comes from the host that was locked.
@@ -233,7 +255,11 @@ mod tests {
         let rebound = addr("198.51.100.7:61000");
         let mut verdicts = Vec::new();
         for n in 0..40_u16 {
-            verdicts.push(latch.judge(at(20 + u64::from(n) * 20), rebound, 7, 2 + n));
+            let now = at(20 + u64::from(n) * 20);
+            let may = latch.may_accept(now, rebound, 7);
+            verdicts.push(latch.judge(now, rebound, 7, 2 + n));
+            assert!(may || verdicts.last() == Some(&Verdict::Foreign));
+            assert_eq!(may, now >= at(500), "what is sure to be foreign is known before it is looked at");
         }
         let moved = verdicts.iter().position(|&v| v == Verdict::Moved).unwrap();
         assert!((28..=30).contains(&moved), "after 500 ms and five packets: {moved}");

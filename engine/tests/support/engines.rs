@@ -1,10 +1,13 @@
 //! Two engines on loopback, something to say, and a measure of how well it was heard.
+#![allow(dead_code, reason = "each test uses a part of it")]
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::ops::RangeInclusive;
 use std::time::{Duration, Instant};
 
-use mr_sip_engine::{CallHandle, CallId, CallSetup, Codec, Engine, EngineConfig, JackConfig, MediaParams};
+use mr_sip_engine::{
+    CallHandle, CallId, CallSetup, Codec, Engine, EngineConfig, JackConfig, MediaParams, TelephoneEvent,
+};
 
 /// An engine on loopback.
 pub(crate) fn start(ports: RangeInclusive<u16>, jack: Option<JackConfig>) -> Engine {
@@ -26,19 +29,33 @@ pub(crate) fn connect(
     codec: Codec,
     record_to: Option<std::path::PathBuf>,
 ) -> (CallHandle, CallHandle) {
+    connect_with(a, b, codec, record_to, |_, params| params)
+}
+
+/// A call between two engines that agree on more than the usual: each end's parameters are made of the usual ones.
+pub(crate) fn connect_with(
+    a: &mut Engine,
+    b: &mut Engine,
+    codec: Codec,
+    record_to: Option<std::path::PathBuf>,
+    agree: impl Fn(usize, MediaParams) -> MediaParams,
+) -> (CallHandle, CallHandle) {
     let (port_a, port_b) = (a.reserve_port().unwrap(), b.reserve_port().unwrap());
-    let params = |port: u16| MediaParams {
-        remote: SocketAddr::from((Ipv4Addr::LOCALHOST, port)),
-        codec,
-        payload_type: if codec == Codec::Pcmu { 0 } else { 8 },
-        telephone_event: Some(101),
-        send: true,
-        receive: true,
+    let payload_type = match codec {
+        Codec::Pcmu => 0,
+        Codec::Pcma => 8,
+        Codec::G722 => 9,
+        _ => 111,
     };
-    let (to_a, to_b) = (params(port_a.port()), params(port_b.port()));
+    let params = |end: usize, port: u16| {
+        let remote = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+        let keys = TelephoneEvent::new(101, codec.clock_rate_hz());
+        agree(end, MediaParams { telephone_event: Some(keys), ..MediaParams::new(remote, codec, payload_type) })
+    };
+    let (at_a, at_b) = (params(0, port_b.port()), params(1, port_a.port()));
     let setup =
         |id, port, media, record_to| CallSetup { id: CallId(id), label: format!("c{id}"), port, media, record_to };
-    (a.add_call(setup(1, port_a, to_b, record_to)).unwrap(), b.add_call(setup(2, port_b, to_a, None)).unwrap())
+    (a.add_call(setup(1, port_a, at_a, record_to)).unwrap(), b.add_call(setup(2, port_b, at_b, None)).unwrap())
 }
 
 /// Something like speech: harmonics of a gliding pitch under a syllable envelope, with pauses.

@@ -16,7 +16,8 @@
 use std::time::{Duration, Instant};
 
 use signaling::{
-    Account, CallId, ConnectionId, Dial, Event, Password, Peer, Target, Transport, UserAgent, UserAgentConfig, sdp,
+    Account, CallId, ConnectionId, Dial, Event, Password, Peer, ReferPolicy, Target, Transport, UserAgent,
+    UserAgentConfig, sdp,
 };
 
 const PEER: &str = "10.0.0.50";
@@ -61,6 +62,9 @@ impl World {
         account.proxies = vec!["proxy.example.com".into()];
         config.accounts = vec![account];
         config.max_calls = 4;
+        // what is off by default is more to get wrong
+        config.refer = ReferPolicy::Ask;
+        config.redirects = true;
         let mut agent = UserAgent::new(config, [7; 32]).expect("a good configuration");
         let now = Instant::now();
         agent.handle_timeout(now);
@@ -146,7 +150,9 @@ impl World {
             account: account.map(str::to_owned),
             to: to.to_owned(),
             sdp: offer.clone(),
+            ..Dial::default()
         };
+        let other = self.calls.last().copied().unwrap_or(CallId(1));
         // an error says only that it was the wrong moment
         let agent = &mut self.agent;
         let _ = match rest.first() {
@@ -159,6 +165,12 @@ impl World {
             Some(b'h') => agent.hangup(now, call),
             Some(b'o') => agent.answer_reoffer(now, call, offer),
             Some(b'p') => agent.reject_reoffer(now, call, 488),
+            Some(b'O') => agent.reoffer(now, call, offer),
+            Some(b'i') => agent.info(now, call, "application/dtmf-relay".into(), "Signal=1".into()),
+            Some(b't') => agent.transfer(now, call, "sip:third@10.0.0.50"),
+            Some(b'u') => agent.transfer_to(now, call, other),
+            Some(b'v') => agent.accept_transfer(now, call, offer),
+            Some(b'w') => agent.reject_transfer(now, call, 603),
             _ => Ok(()),
         };
     }
@@ -198,7 +210,7 @@ impl World {
         self.sent.drain(..self.sent.len().saturating_sub(256));
         while let Some(event) = self.agent.poll_event() {
             match event {
-                Event::Incoming { call, .. } => self.calls.push(call),
+                Event::Incoming { call, .. } | Event::Transferring { new_call: call, .. } => self.calls.push(call),
                 Event::Ended { call, .. } => {
                     assert!(!self.ended.contains(&call), "{call} ended twice");
                     self.ended.push(call);

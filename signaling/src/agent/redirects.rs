@@ -19,7 +19,10 @@ impl UserAgent {
         let Some(call) = self.calls.get_mut(&id) else { return false };
         let redirect = &mut call.redirect;
         if (300..400).contains(&response.status) {
-            redirect.seen.push(client.request.uri.to_string());
+            let here = client.request.uri.to_string();
+            if !redirect.seen.contains(&here) {
+                redirect.seen.push(here);
+            }
             for uri in contacts(response) {
                 let text = uri.to_string();
                 if redirect.seen.len() <= limits::REDIRECTS && !redirect.seen.contains(&text) {

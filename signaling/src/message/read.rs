@@ -1,5 +1,7 @@
 //! Bytes to messages: lenient in form, strict in what everything else relies on.
 
+use std::borrow::Cow;
+
 use super::{
     Message, Meta, Method, Request, Response,
     headers::{Headers, full_name, split_strictly},
@@ -40,6 +42,9 @@ impl From<Problem> for BadMessage {
     }
 }
 
+/// What could end a line, or a text, for whoever reads on.
+pub(super) const BREAKS: [char; 3] = ['\r', '\n', '\0'];
+
 enum StartLine {
     Request(Method, Uri),
     Response(u16, String),
@@ -54,7 +59,7 @@ pub(crate) fn read(bytes: &[u8]) -> Result<(Message, Meta), BadMessage> {
         return Err(Problem::TooLarge.into());
     }
     let mut lines = HeadLines::new(head);
-    let first = String::from_utf8_lossy(lines.next().unwrap_or_default()).into_owned();
+    let first = text_of(lines.next().unwrap_or_default()).into_owned();
     let start_line = read_start_line(&first);
     if let Err(Problem::NotSip) = start_line {
         return Err(Problem::NotSip.into());
@@ -197,6 +202,13 @@ fn read_headers(lines: HeadLines<'_>) -> (Headers, Option<Problem>) {
     (headers, problem)
 }
 
+/// A line as text. Bytes that are not UTF-8 can only stand in names for people to read: they may be replaced. NUL and CR
+/// become blanks here and not only when they are written, so that what is read is what will be written.
+fn text_of(line: &[u8]) -> Cow<'_, str> {
+    let text = String::from_utf8_lossy(line);
+    if text.contains(BREAKS) { Cow::Owned(text.replace(BREAKS, " ")) } else { text }
+}
+
 /// Reads one header, unfolded.
 fn read_header(line: &[u8], headers: &mut Headers, problem: &mut Option<Problem>) {
     if line.is_empty() {
@@ -206,8 +218,7 @@ fn read_header(line: &[u8], headers: &mut Headers, problem: &mut Option<Problem>
         *problem = Some(Problem::TooLarge);
         return;
     }
-    // bytes that are not UTF-8 can only stand in names for people to read: they may be replaced
-    let text = String::from_utf8_lossy(line);
+    let text = text_of(line);
     let named = text.split_once(':').map(|(name, value)| (name.trim_end(), value.trim()));
     let Some((name, value)) = named.filter(|(name, _)| is_token(name)) else {
         *problem = problem.or(Some(Problem::Bad("a header line without a name")));

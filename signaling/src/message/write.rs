@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use super::{Request, Response};
+use super::{Request, Response, read::BREAKS};
 use crate::message::headers::Headers;
 
 impl Request {
@@ -38,6 +38,6 @@ fn finish(mut text: String, headers: &Headers, body: &[u8]) -> Vec<u8> {
 
 /// One line, whatever is in it: line breaks and NUL would let a value write headers of its own (case 45).
 fn push_line(text: &mut String, line: &str) {
-    text.extend(line.chars().map(|c| if matches!(c, '\r' | '\n' | '\0') { ' ' } else { c }));
+    text.extend(line.chars().map(|c| if BREAKS.contains(&c) { ' ' } else { c }));
     text.push_str("\r\n");
 }

@@ -4,7 +4,7 @@ use std::{
     io,
     net::{IpAddr, SocketAddr},
     sync::{
-        Arc,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicU64, Ordering::Relaxed},
     },
     thread::{self, JoinHandle},
@@ -15,11 +15,21 @@ use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
 use mio::{Events, Interest, Poll, Token, Waker, net::UdpSocket};
 use rand::{TryRng, rngs::SysRng};
 
-use super::{local_ip_towards, resolver::Resolver, unreachable};
+use super::{
+    StreamStats,
+    config::{EndpointConfig, Sockets},
+    local_ip_towards,
+    resolver::{NOT_FOUND_LIFE, Resolver},
+    start_line,
+    streams::{StreamEvent, Streams},
+    tls::Tls,
+    unreachable,
+};
 use crate::{
-    agent::{LocalIp, Seed, Transmit, UserAgent, UserAgentConfig},
+    agent::{LocalIp, Seed, Transmit, UserAgent},
     error::SignalingError,
     event::{CallId, Dial, Event},
+    transport::Transport,
 };
 
 /// Commands that may wait for the loop.
@@ -32,22 +42,13 @@ const DATAGRAMS_A_TURN: usize = 256;
 const EVENT_RETRY: Duration = Duration::from_millis(5);
 /// How long an endpoint that closes waits for BYEs and unregistrations to be answered.
 const CLOSE_LIMIT: Duration = Duration::from_secs(2);
-/// How long a name counts: the system's resolver does not tell the record's own time.
-const LIFE: Duration = Duration::from_secs(60);
+/// Readiness taken per wake-up; what is beyond comes with the next.
+const READY_A_TURN: usize = 256;
 /// The largest UDP payload.
 const LARGEST_DATAGRAM: usize = 65_535;
 
 const SOCKET: Token = Token(0);
 const WAKER: Token = Token(1);
-
-/// How an endpoint is set up.
-#[derive(Debug, Clone)]
-pub struct EndpointConfig {
-    /// Where to listen; port 0 takes any free one, an unspecified address all interfaces.
-    pub bind: SocketAddr,
-    /// The user agent; its `local` and `local_ip` are filled in.
-    pub agent: UserAgentConfig,
-}
 
 /// What the user agent can be told, across the thread.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -159,8 +160,10 @@ pub struct EndpointStats {
     pub send_errors: u64,
     /// Errors reading the socket; on Linux usually ICMP's news about something sent before.
     pub receive_errors: u64,
-    /// Datagrams that were no SIP message.
+    /// Messages that were no SIP message.
     pub malformed: u64,
+    /// Of TCP and TLS connections.
+    pub streams: StreamStats,
 }
 
 #[derive(Debug, Default)]
@@ -170,6 +173,7 @@ struct SharedStats {
     send_errors: AtomicU64,
     receive_errors: AtomicU64,
     malformed: AtomicU64,
+    streams: Mutex<StreamStats>,
 }
 
 enum Order {
@@ -181,6 +185,8 @@ enum Order {
 #[derive(Debug)]
 pub struct Endpoint {
     local: SocketAddr,
+    tcp: Option<SocketAddr>,
+    tls: Option<SocketAddr>,
     orders: Sender<Order>,
     events: Receiver<Event>,
     waker: Arc<Waker>,
@@ -195,12 +201,24 @@ impl Endpoint {
     /// # Errors
     /// The socket could not be opened (port in use), the configuration is bad, or the thread could not be made.
     pub fn start(config: EndpointConfig, on_event: impl Fn() + Send + 'static) -> Result<Endpoint, SignalingError> {
-        let bind = config.bind;
-        let failed = |source| SignalingError::Socket { addr: bind, source };
-        let mut socket = UdpSocket::bind(bind).map_err(failed)?;
+        let Sockets { udp: mut socket, tcp, tls } = Sockets::open(&config)?;
+        let failed = |source| SignalingError::Socket { addr: config.bind, source };
         let local = socket.local_addr().map_err(failed)?;
+        let tcp_local = tcp.as_ref().and_then(|l| l.local_addr().ok());
+        let tls_local = tls.as_ref().and_then(|l| l.local_addr().ok());
         let poll = Poll::new().map_err(SignalingError::Start)?;
         poll.registry().register(&mut socket, SOCKET, Interest::READABLE).map_err(SignalingError::Start)?;
+        let context = Tls::new(&config.tls_files)?;
+        if let Some(addr) = config.tls.filter(|_| !context.is_server()) {
+            return Err(SignalingError::NoCertificate(addr));
+        }
+        let registry = poll.registry().try_clone().map_err(SignalingError::Start)?;
+        let mut streams = Streams::new(registry, config.streams, context, local.ip());
+        for (listener, transport) in [(tcp, Transport::Tcp), (tls, Transport::Tls)] {
+            if let Some(listener) = listener {
+                streams.listen(listener, transport).map_err(SignalingError::Start)?;
+            }
+        }
         if let Err(e) = unreachable::watch(&socket, local.is_ipv4()) {
             log::debug!("dead addresses will be noticed late: {e}");
         }
@@ -208,6 +226,8 @@ impl Endpoint {
 
         let mut agent_config = config.agent;
         agent_config.local = local;
+        agent_config.tcp_port = tcp_local.map(|a| a.port());
+        agent_config.tls_port = tls_local.map(|a| a.port());
         agent_config.local_ip = if local.ip().is_unspecified() {
             LocalIp::Route(Arc::new(local_ip_towards))
         } else {
@@ -220,14 +240,18 @@ impl Endpoint {
         let (orders, taken) = bounded(COMMAND_QUEUE);
         let (told, events) = bounded(EVENT_QUEUE);
         let wake = waker.clone();
-        let resolver = Resolver::start(Arc::new(move || {
-            let _ = wake.wake();
-        }))
+        let resolver = Resolver::start(
+            config.dns,
+            Arc::new(move || {
+                let _ = wake.wake();
+            }),
+        )
         .map_err(SignalingError::Start)?;
         let stats = Arc::new(SharedStats::default());
         let running = Running {
             poll,
             socket,
+            streams,
             is_v6: local.is_ipv6(),
             agent,
             orders: taken,
@@ -240,12 +264,22 @@ impl Endpoint {
         };
         let thread =
             thread::Builder::new().name("sip".into()).spawn(move || running.run()).map_err(SignalingError::Start)?;
-        Ok(Endpoint { local, orders, events, waker, stats, thread: Some(thread) })
+        Ok(Endpoint { local, tcp: tcp_local, tls: tls_local, orders, events, waker, stats, thread: Some(thread) })
     }
 
     /// Where it listens, with the port that was really taken.
     pub fn local_addr(&self) -> SocketAddr {
         self.local
+    }
+
+    /// Where it accepts TCP connections.
+    pub fn tcp_addr(&self) -> Option<SocketAddr> {
+        self.tcp
+    }
+
+    /// Where it accepts TLS connections.
+    pub fn tls_addr(&self) -> Option<SocketAddr> {
+        self.tls
     }
 
     /// Hands a command to the loop; never blocks.
@@ -274,6 +308,7 @@ impl Endpoint {
             send_errors: self.stats.send_errors.load(Relaxed),
             receive_errors: self.stats.receive_errors.load(Relaxed),
             malformed: self.stats.malformed.load(Relaxed),
+            streams: *self.stats.streams.lock().unwrap_or_else(PoisonError::into_inner),
         }
     }
 
@@ -312,6 +347,7 @@ impl Drop for Endpoint {
 struct Running {
     poll: Poll,
     socket: UdpSocket,
+    streams: Streams,
     is_v6: bool,
     agent: UserAgent,
     orders: Receiver<Order>,
@@ -327,34 +363,67 @@ struct Running {
 
 impl Running {
     fn run(mut self) {
-        let mut ready = Events::with_capacity(8);
+        let mut ready = Events::with_capacity(READY_A_TURN);
         let mut buffer = vec![0; LARGEST_DATAGRAM];
         let mut more = false;
         self.agent.handle_timeout(Instant::now());
         loop {
             self.hand_out();
             if let Some(limit) = self.closing
-                && (self.agent.is_idle() || Instant::now() >= limit)
+                && (self.agent.is_idle() && self.streams.is_flushed() || Instant::now() >= limit)
             {
-                return;
+                return self.streams.close();
             }
             if let Err(e) = self.poll.poll(&mut ready, Some(self.sleep(more)))
                 && e.kind() != io::ErrorKind::Interrupted
             {
-                log::error!("waiting for the SIP socket failed: {e}");
+                log::error!("waiting for the SIP sockets failed: {e}");
                 thread::sleep(EVENT_RETRY);
             }
+            let now = Instant::now();
+            for event in ready.iter().filter(|e| !matches!(e.token(), SOCKET | WAKER)) {
+                self.streams.handle_readiness(now, event);
+            }
+            // each kind of input gets its share of a turn, whatever the others bring
             more = self.receive(&mut buffer);
+            more |= self.serve_streams();
             let now = Instant::now();
             for address in unreachable::take(&self.socket) {
                 log::debug!("nobody listens at {address}");
                 self.agent.handle_unreachable(now, address);
             }
-            while let Some((id, addresses)) = self.resolver.try_answer() {
-                self.agent.handle_resolved(now, id, &addresses, LIFE);
+            while let Some((id, targets, life)) = self.resolver.try_answer() {
+                self.agent.handle_resolved(now, id, &targets, life);
             }
             self.take_orders(now);
             self.agent.handle_timeout(now);
+        }
+    }
+
+    /// Connections' deadlines, newcomers and messages; true if there is more to do at once.
+    fn serve_streams(&mut self) -> bool {
+        let now = Instant::now();
+        let agent = &self.agent;
+        self.streams.handle_timeout(now, &|id, made| agent.needs_connection(id, made));
+        let agent = &mut self.agent;
+        let more = self.streams.turn(now, &mut |ip| agent.admit_connection(now, ip));
+        self.take_from_streams();
+        let counted = self.streams.stats();
+        *self.stats.streams.lock().unwrap_or_else(PoisonError::into_inner) = counted;
+        more
+    }
+
+    /// What connections brought goes to the agent, and its answers go out.
+    fn take_from_streams(&mut self) {
+        while let Some(event) = self.streams.poll() {
+            let now = Instant::now();
+            match event {
+                StreamEvent::Message { from, bytes } => self.agent.handle_message(now, &from, &bytes),
+                StreamEvent::Closed { peer, reason } => self.agent.handle_closed(now, &peer, &reason),
+                StreamEvent::Left { seat } => self.agent.leave_connection(seat),
+                StreamEvent::Offended { from, offence } => self.agent.offend(now, from, offence),
+            }
+            self.send();
         }
     }
 
@@ -364,7 +433,8 @@ impl Running {
             return Duration::ZERO;
         }
         let now = Instant::now();
-        let mut until = self.agent.poll_timeout().map(|t| t.saturating_duration_since(now));
+        let due = self.agent.poll_timeout().into_iter().chain(self.streams.poll_timeout()).min();
+        let mut until = due.map(|t| t.saturating_duration_since(now));
         let mut sooner = |d: Duration| until = Some(until.map_or(d, |u| u.min(d)));
         if self.waiting.is_some() {
             sooner(EVENT_RETRY);
@@ -449,21 +519,28 @@ impl Running {
 
     fn send(&mut self) {
         while let Some(Transmit { to, bytes }) = self.agent.poll_transmit() {
-            match self.socket.send_to(&bytes, self.as_sent(to.address)) {
-                Ok(_) => {
-                    log::trace!("{to} <- {}", start_line(&bytes));
-                    self.stats.sent.fetch_add(1, Relaxed);
-                }
-                Err(e) => {
-                    self.stats.send_errors.fetch_add(1, Relaxed);
-                    log::debug!("nothing sent to {to}: {e}");
-                    if !matches!(e.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) {
-                        self.agent.handle_unreachable(Instant::now(), to.address);
-                    }
-                }
+            match to.transport {
+                Transport::Udp => self.send_datagram(to.address, &bytes),
+                _ => self.streams.send(Instant::now(), &to, bytes),
             }
         }
         self.stats.malformed.store(self.agent.counters().malformed, Relaxed);
+    }
+
+    fn send_datagram(&mut self, to: SocketAddr, bytes: &[u8]) {
+        match self.socket.send_to(bytes, self.as_sent(to)) {
+            Ok(_) => {
+                log::trace!("UDP {to} <- {}", start_line(bytes));
+                self.stats.sent.fetch_add(1, Relaxed);
+            }
+            Err(e) => {
+                self.stats.send_errors.fetch_add(1, Relaxed);
+                log::debug!("nothing sent to {to}: {e}");
+                if !matches!(e.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) {
+                    self.agent.handle_unreachable(Instant::now(), to);
+                }
+            }
+        }
     }
 
     /// An address as the socket wants it: one for both families takes IPv4 addresses only as IPv6.
@@ -474,15 +551,17 @@ impl Running {
         }
     }
 
-    /// Everything the agent has for others: datagrams, questions, events.
+    /// Everything the agent has for others: messages, questions, events.
     fn hand_out(&mut self) {
-        self.send();
-        while let Some(question) = self.agent.poll_resolve() {
+        loop {
+            self.send();
+            // connections that could not even be begun
+            self.take_from_streams();
+            let Some(question) = self.agent.poll_resolve() else { break };
             if let Err(question) = self.resolver.ask(question) {
-                self.agent.handle_resolved(Instant::now(), question.id, &[], LIFE);
+                self.agent.handle_resolved(Instant::now(), question.id, &[], NOT_FOUND_LIFE);
             }
         }
-        self.send();
         let mut told = false;
         while let Some(event) = self.waiting.take().or_else(|| self.agent.poll_event()) {
             match self.events.try_send(event) {
@@ -499,10 +578,4 @@ impl Running {
             (self.on_event)();
         }
     }
-}
-
-/// The first line of a message, for the log: enough to follow a call by, and without anything secret.
-fn start_line(bytes: &[u8]) -> String {
-    let line = bytes.split(|b| matches!(b, b'\r' | b'\n')).next().unwrap_or_default();
-    line.iter().take(120).map(|b| char::from(*b)).filter(|c| !c.is_control()).collect()
 }

@@ -1,4 +1,13 @@
-//! The thin loop around the user agent: one thread, one UDP socket, timers, and bounded queues both ways.
+//! The thin loop around the user agent: one thread, one UDP socket, stream connections, timers, and bounded queues both ways.
+//!
+//! | file | what it is for |
+//! |---|---|
+//! | `endpoint` | the thread, its loop, and the handle to it |
+//! | `config` | how it is set up, and its sockets |
+//! | `streams`, `connection` | TCP and TLS connections, made and accepted, with their bounds and deadlines |
+//! | `tls` | whom we trust, who we are, and what went wrong in words |
+//! | `resolver`, `dns` | names to servers by RFC 3263, on a thread of its own |
+//! | `unreachable` | ICMP's news about datagrams |
 //!
 //! | queue | length | when full |
 //! |---|---|---|
@@ -6,12 +15,22 @@
 //! | events out | [`EVENT_QUEUE`] | events wait inside, in order; none is lost; new incoming calls are refused while they do |
 //! | names to look up | 256 | the lookup fails, as if the name were not found |
 //! | datagrams out | the socket's buffer | dropped and counted: SIP sends again |
+//! | bytes out on a connection | [`StreamLimits::queue`] | the connection is closed: its far end does not read |
 
+mod config;
+mod connection;
+mod dns;
 mod endpoint;
 mod resolver;
+mod streams;
+mod tls;
 mod unreachable;
 
-pub use endpoint::{COMMAND_QUEUE, Command, EVENT_QUEUE, Endpoint, EndpointConfig, EndpointStats};
+pub use config::{EndpointConfig, TcpListen};
+pub use dns::DnsConfig;
+pub use endpoint::{COMMAND_QUEUE, Command, EVENT_QUEUE, Endpoint, EndpointStats};
+pub use streams::{StreamLimits, StreamStats};
+pub use tls::TlsConfig;
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 
@@ -26,4 +45,10 @@ pub fn local_ip_towards(destination: SocketAddr) -> IpAddr {
         Ok(socket.local_addr()?.ip())
     };
     asked().unwrap_or(any)
+}
+
+/// The first line of a message, for the log: enough to follow a call by, and without anything secret.
+fn start_line(bytes: &[u8]) -> String {
+    let line = bytes.split(|b| matches!(b, b'\r' | b'\n')).next().unwrap_or_default();
+    line.iter().take(120).map(|b| char::from(*b)).filter(|c| !c.is_control()).collect()
 }

@@ -290,6 +290,43 @@ impl Net {
         })
     }
 
+    /// What became of an offer of an agent's: the answer, or the refusal.
+    #[track_caller]
+    pub fn reoffered(&mut self, agent: usize) -> Result<String, Option<u16>> {
+        self.wait(agent, MINUTE * 2, |e| match e {
+            Event::ReofferAnswered { sdp, .. } => Some(Ok(sdp.clone())),
+            Event::ReofferRefused { status, .. } => Some(Err(*status)),
+            _ => None,
+        })
+    }
+
+    /// An offer of the far end's, waited for.
+    #[track_caller]
+    pub fn offered(&mut self, agent: usize) -> (CallId, Option<String>) {
+        self.wait(agent, MINUTE, |e| match e {
+            Event::Reoffer { call, sdp } => Some((*call, sdp.clone())),
+            _ => None,
+        })
+    }
+
+    /// Whether an agent has told something that fits, and not been asked for it.
+    pub fn told(&self, agent: usize, fits: impl Fn(&Event) -> bool) -> bool {
+        self.events[agent].iter().any(fits)
+    }
+
+    /// The call has not ended, as far as its application knows.
+    pub fn live(&mut self, agent: usize, call: CallId) -> bool {
+        let now = self.now;
+        // nothing was offered, but first of all there must be a call
+        let error = self.agents[agent].reject_reoffer(now, call, 488);
+        matches!(error, Err(mr_sip_signaling::SignalingError::WrongState { .. }))
+    }
+
+    /// Nothing is left of any call.
+    pub fn is_quiet(&self) -> bool {
+        self.agents.iter().all(|a| a.is_idle() && a.poll_timeout().is_none())
+    }
+
     /// A call from agent 0 to agent 1, answered.
     #[track_caller]
     pub fn call_up(&mut self) -> (CallId, CallId) {

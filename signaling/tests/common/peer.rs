@@ -98,3 +98,86 @@ impl Net {
         self.run(Duration::from_millis(1));
     }
 }
+
+/// What the played peer's dialog with agent 0 is made of.
+#[derive(Debug, Clone)]
+pub struct Far {
+    /// The agent's call.
+    pub call: mr_sip_signaling::CallId,
+    /// The peer's tag and the agent's.
+    pub tags: (&'static str, String),
+    pub call_id: String,
+    /// The last INVITE of the agent, if it made the call.
+    pub invite: Option<Seen>,
+}
+
+impl Far {
+    /// A request of the peer in this dialog.
+    pub fn asks<'a>(&'a self, method: &'a str, cseq: u32, branch: &'a str) -> Asking<'a> {
+        let (from_tag, to_tag) = (self.tags.0, self.tags.1.as_str());
+        Asking { method, branch, from_tag, to_tag, call_id: &self.call_id, cseq, headers: "", body: "" }
+    }
+}
+
+/// The tag in a From or To header.
+pub fn tag_of(seen: &Seen, name: &str) -> String {
+    let value = header(&seen.text, name).unwrap_or_default();
+    value.rsplit_once("tag=").map(|(_, tag)| tag.to_owned()).unwrap_or_default()
+}
+
+pub const CONTACT: &str = "Contact: <sip:peer@10.0.0.50>\r\n";
+pub const CONTACT_SDP: &str = "Contact: <sip:peer@10.0.0.50>\r\nContent-Type: application/sdp\r\n";
+
+impl Net {
+    /// The peer calls agent 0, with more headers, and is answered; what is sent about it is forgotten.
+    #[track_caller]
+    pub fn called_by_peer(&mut self, headers: &str) -> Far {
+        let offer = super::sdp(7000);
+        self.peer_says(&Asking { headers, body: &offer, ..INVITE }.bytes());
+        let call = self.incoming(0);
+        self.agents[0].answer(self.now, call, super::sdp(5000)).unwrap();
+        self.soon();
+        let tag = tag_of(&self.to_peer("200 INVITE"), "To");
+        self.peer_says(&Asking { method: "ACK", branch: "a1", to_tag: &tag, ..INVITE }.bytes());
+        self.answered(0);
+        self.outside.clear();
+        Far { call, tags: ("peer", tag), call_id: "call-1".into(), invite: None }
+    }
+
+    /// Agent 0 dials the peer.
+    #[track_caller]
+    pub fn dial_peer(&mut self) -> Far {
+        let call = self.agents[0].dial(self.now, super::dial("sip:peer@10.0.0.50")).unwrap();
+        self.soon();
+        self.dialled(call)
+    }
+
+    /// The INVITE of a call to the peer that was just dialled.
+    #[track_caller]
+    pub fn dialled(&mut self, call: mr_sip_signaling::CallId) -> Far {
+        let invite = self.to_peer("INVITE");
+        let tag = tag_of(&invite, "From");
+        let call_id = header(&invite.text, "Call-ID").unwrap().to_owned();
+        Far { call, tags: ("far", tag), call_id, invite: Some(invite) }
+    }
+
+    /// Agent 0 calls the peer, which answers with more headers; what is sent about it is forgotten.
+    #[track_caller]
+    pub fn answered_by_peer(&mut self, headers: &str) -> Far {
+        let far = self.dial_peer();
+        let headers = format!("{CONTACT_SDP}{headers}");
+        self.peer_says(&response(far.invite.as_ref().unwrap(), "200 OK", "far", &headers, &super::sdp(7000)));
+        self.soon();
+        self.answered(0);
+        self.outside.clear();
+        far
+    }
+
+    /// The peer answers the last request of a kind.
+    #[track_caller]
+    pub fn peer_answers(&mut self, kind: &str, status: &str, headers: &str, body: &str) {
+        let request = self.to_peer(kind);
+        self.peer_says(&response(&request, status, "far", headers, body));
+        self.soon();
+    }
+}

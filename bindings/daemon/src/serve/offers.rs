@@ -4,7 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::Instant;
 
 use control::types::{Event, Hold};
-use engine::{CallSetup, Codec, EngineError, MediaParams, ReservedPort};
+use engine::{CallSetup, Codec, EngineError, MasterKey, MediaParams, ReservedPort, SrtpParams, TelephoneEvent};
 use rand::TryRng;
 use rand::rngs::SysRng;
 use signaling::net::local_ip_towards;
@@ -212,16 +212,33 @@ pub(crate) fn is_private(ip: IpAddr) -> bool {
     }
 }
 
+/// What was agreed, in the engine's words.
 fn media_params(plan: &MediaPlan) -> MediaParams {
+    let codec = match plan.codec {
+        AudioCodec::Opus => Codec::Opus,
+        AudioCodec::G722 => Codec::G722,
+        AudioCodec::Pcma => Codec::Pcma,
+        _ => Codec::Pcmu,
+    };
     MediaParams {
-        remote: plan.remote,
-        codec: match plan.codec {
-            AudioCodec::Pcma => Codec::Pcma,
-            _ => Codec::Pcmu,
-        },
-        payload_type: plan.payload_type,
-        telephone_event: plan.telephone_event.map(|event| event.payload_type),
+        receive_payload_type: plan.receive_payload_type,
+        telephone_event: plan.telephone_event.map(|digits| TelephoneEvent {
+            payload_type: digits.payload_type,
+            receive_payload_type: digits.receive_payload_type,
+            clock_rate_hz: digits.clock_hz,
+        }),
+        ptime_ms: plan.ptime_ms.into(),
+        rtcp_mux: plan.rtcp_mux,
+        srtp: plan.srtp.as_ref().map(|srtp| SrtpParams {
+            suite: match srtp.suite {
+                SrtpSuite::AesCm128HmacSha1_32 => engine::SrtpSuite::AesCm128HmacSha1_32,
+                _ => engine::SrtpSuite::AesCm128HmacSha1_80,
+            },
+            local: MasterKey::new(*srtp.local.as_bytes()),
+            remote: MasterKey::new(*srtp.remote.as_bytes()),
+        }),
         send: plan.send,
         receive: plan.receive,
+        ..MediaParams::new(plan.remote, codec, plan.payload_type)
     }
 }

@@ -1,5 +1,6 @@
 //! The configuration in the words of each room.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -7,8 +8,8 @@ use asr::EarsConfig;
 use engine::EngineConfig;
 use engine::jack::JackConfig;
 use signaling::guard::{GuardConfig, Rate, Strangers};
-use signaling::net::EndpointConfig;
-use signaling::{Account, Password, Transport, UserAgentConfig};
+use signaling::net::{DnsConfig, EndpointConfig, TcpListen, TlsConfig};
+use signaling::{Account, Password, ReferPolicy, Transport, UserAgentConfig};
 
 use super::MEDIA_LOST;
 use crate::config::{self, Config, JackMode};
@@ -51,13 +52,39 @@ pub(super) fn ears_config(config: &Config, model: PathBuf) -> EarsConfig {
 }
 
 pub(super) fn endpoint_config(config: &Config) -> EndpointConfig {
-    let mut agent = UserAgentConfig::new(config.sip.bind);
-    agent.advertised = config.sip.public_address.map(|ip| (ip, config.sip.bind.port()).into());
-    agent.max_calls = config.sip.max_calls;
-    agent.ring_limit = Duration::from_secs(config.sip.ring_timeout_s + 5).max(LONGEST_RING);
+    let sip = &config.sip;
+    let mut agent = UserAgentConfig::new(sip.bind);
+    agent.advertised = sip.public_address.map(|ip| (ip, sip.bind.port()).into());
+    agent.max_calls = sip.max_calls;
+    agent.ring_limit = Duration::from_secs(sip.ring_timeout_s + 5).max(LONGEST_RING);
     agent.accounts = accounts(config);
-    agent.guard = guard(&config.sip);
-    EndpointConfig { bind: config.sip.bind, agent }
+    agent.guard = guard(sip);
+    agent.session_expires = (sip.session_expires_s > 0).then(|| Duration::from_secs(sip.session_expires_s));
+    agent.refer = match sip.incoming_refer {
+        config::ReferPolicy::Refuse => ReferPolicy::Refuse,
+        config::ReferPolicy::Ask => ReferPolicy::Ask,
+    };
+    agent.redirects = sip.redirects;
+    EndpointConfig {
+        tcp: if sip.tcp { TcpListen::LikeUdp } else { TcpListen::Off },
+        tls: sip.tls_bind,
+        ..client_endpoint(config, sip.bind, agent)
+    }
+}
+
+/// An endpoint that listens at `bind` by UDP alone, with the configured name servers and certificates: what `doctor` tries.
+pub(crate) fn client_endpoint(config: &Config, bind: SocketAddr, agent: UserAgentConfig) -> EndpointConfig {
+    let sip = &config.sip;
+    EndpointConfig {
+        tcp: TcpListen::Off,
+        tls_files: TlsConfig {
+            ca_file: sip.tls_ca.clone(),
+            certificate: sip.tls_certificate.clone(),
+            key: sip.tls_key.clone(),
+        },
+        dns: DnsConfig { servers: sip.dns_servers.clone() },
+        ..EndpointConfig::new(bind, agent)
+    }
 }
 
 /// Who may talk to us, and how much.
