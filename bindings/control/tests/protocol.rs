@@ -45,6 +45,13 @@ fn reread_reply(method: &str, result: Value) -> Value {
         CallReject,
         CallHangup,
         CallDtmf,
+        CallProgress,
+        CallHold,
+        CallResume,
+        CallTransfer,
+        CallTransferAccept,
+        CallTransferReject,
+        CallTrace,
         CallList,
         CallGet,
         ResponseStart,
@@ -55,6 +62,8 @@ fn reread_reply(method: &str, result: Value) -> Value {
         AudioPosition,
         MediaSubscribe,
         MediaUnsubscribe,
+        SipBans,
+        SipUnban,
         DaemonStatus,
         DaemonShutdown
     )
@@ -205,6 +214,28 @@ fn control_characters_in_names_are_refused() {
         assert_eq!(refused("call.dial", json!({ "to": to })), "call.dial: `to`: must not hold control characters");
     }
     assert!(refused("call.dial", json!({"to": "x".repeat(513)})).contains("at most 512"));
+}
+
+/// Case 45: a header that the client adds cannot add another one, nor be none.
+#[test]
+fn headers_of_a_dial_are_checked() {
+    let dial = |headers: Value| refused("call.dial", json!({"to": "x", "headers": headers}));
+    assert_eq!(dial(json!({"X-A": "b\r\nVia: c"})), "call.dial: `headers`: must not hold control characters (X-A)");
+    assert_eq!(dial(json!({"X A": "b"})), "call.dial: `headers`: \"X A\": is no header's name");
+    let many: serde_json::Map<String, Value> = (0..21).map(|n| (format!("X-{n}"), json!("y"))).collect();
+    assert_eq!(dial(json!(many)), "call.dial: `headers`: 21 of them: at most 20");
+}
+
+#[test]
+fn a_transfer_goes_to_one_place() {
+    let transfer = |params: Value| refused("call.transfer", params);
+    let either = "call.transfer: either `to` or `other_call` is needed";
+    assert_eq!(transfer(json!({"call": "c1"})), either);
+    assert_eq!(transfer(json!({"call": "c1", "to": "x", "other_call": "c2"})), either);
+    assert_eq!(
+        transfer(json!({"call": "c1", "other_call": "c1"})),
+        "call.transfer: `other_call`: c1: another call than `call`"
+    );
 }
 
 #[test]

@@ -5,7 +5,9 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use clap::Subcommand;
+use serde_json::{Map, Value, json};
 
+use crate::config::presets::{Facts, Preset};
 use crate::config::{self, Config, process_environment};
 use crate::exit::Exit;
 
@@ -18,6 +20,8 @@ pub enum ConfigCommand {
     Check,
     /// Print which file is read
     Path,
+    /// List the providers and PBXs that are known, what each preset sets and which keys it still needs
+    Presets,
     /// Write the commented example file
     Init {
         /// Where to; default: the user's own configuration file
@@ -29,10 +33,11 @@ pub enum ConfigCommand {
 pub fn run(command: &ConfigCommand, named: Option<&Path>, json: bool) -> Exit {
     match command {
         ConfigCommand::Init { file } => init(file.as_deref().or(named), json),
+        ConfigCommand::Presets => presets(json),
         ConfigCommand::Path => {
             let path = config::find(named, &process_environment);
             if json {
-                println!("{}", serde_json::json!({ "path": path }));
+                println!("{}", json!({ "path": path }));
             } else {
                 match path {
                     Some(path) => println!("{}", path.display()),
@@ -45,7 +50,7 @@ pub fn run(command: &ConfigCommand, named: Option<&Path>, json: bool) -> Exit {
             Ok((config, path)) => {
                 let shown = matches!(command, ConfigCommand::Show);
                 match (shown, json) {
-                    (true, true) => println!("{}", serde_json::json!({ "path": path, "config": config })),
+                    (true, true) => println!("{}", json!({ "path": path, "config": config })),
                     (true, false) => match toml::to_string_pretty(&config) {
                         Ok(text) => print!("{text}"),
                         Err(error) => {
@@ -53,7 +58,7 @@ pub fn run(command: &ConfigCommand, named: Option<&Path>, json: bool) -> Exit {
                             return Exit::Error;
                         }
                     },
-                    (false, true) => println!("{}", serde_json::json!({ "path": path, "ok": true })),
+                    (false, true) => println!("{}", json!({ "path": path, "ok": true })),
                     (false, false) => println!(
                         "{}: good",
                         path.map_or_else(|| "defaults and environment".into(), |path| path.display().to_string())
@@ -63,13 +68,49 @@ pub fn run(command: &ConfigCommand, named: Option<&Path>, json: bool) -> Exit {
             }
             Err(error) => {
                 if json {
-                    println!("{}", serde_json::json!({ "ok": false, "error": error.to_string() }));
+                    println!("{}", json!({ "ok": false, "error": error.to_string() }));
                 }
                 eprintln!("mr-sip: {error}");
                 Exit::Config
             }
         },
     }
+}
+
+fn presets(json: bool) -> Exit {
+    for facts in Preset::ALL.map(Preset::facts) {
+        if json {
+            println!("{}", facts_json(facts));
+        } else {
+            print!("{}", facts_text(facts));
+        }
+    }
+    Exit::Ok
+}
+
+fn facts_json(facts: &Facts) -> Value {
+    let needs: Map<String, Value> =
+        facts.needs.iter().map(|(key, what)| ((*key).to_owned(), Value::from(*what))).collect();
+    json!({
+        "preset": facts.name,
+        "for": facts.title,
+        "sets": facts.sets(),
+        "needs": needs,
+        "notes": facts.notes,
+    })
+}
+
+fn facts_text(facts: &Facts) -> String {
+    let mut text = format!("{}: {}\n", facts.name, facts.title);
+    let sets: Vec<String> = facts.sets().iter().map(|(key, value)| format!("{key} = {value}")).collect();
+    text += &format!("  sets   {}\n", sets.join(", ").replace("\",\"", "\", \""));
+    for (key, what) in facts.needs {
+        text += &format!("  needs  {key}: {what}\n");
+    }
+    for note in facts.notes {
+        text += &format!("  note   {note}\n");
+    }
+    text + "\n"
 }
 
 fn init(file: Option<&Path>, json: bool) -> Exit {
@@ -86,7 +127,7 @@ fn init(file: Option<&Path>, json: bool) -> Exit {
     match written {
         Ok(()) => {
             if json {
-                println!("{}", serde_json::json!({ "path": path }));
+                println!("{}", json!({ "path": path }));
             } else {
                 println!("{}", path.display());
             }

@@ -136,7 +136,10 @@ fn sip(config: &Config, running: Option<&Status>, offline: bool, report: &mut Re
             let (health, text) = match account.state {
                 AccountState::Registered => (Health::Good, "is registered".to_owned()),
                 AccountState::Unregistered => (Health::Weak, "is not registered".to_owned()),
-                AccountState::Failed => (Health::Bad, account.reason.clone().unwrap_or_default()),
+                AccountState::Reachable => (Health::Good, "is reachable".to_owned()),
+                AccountState::Failed | AccountState::Unreachable => {
+                    (Health::Bad, account.reason.clone().unwrap_or_default())
+                }
             };
             report.add("account", health, format!("{}: {text}", account.account));
         }

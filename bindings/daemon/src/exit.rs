@@ -34,7 +34,7 @@ impl Exit {
     /// The code for a `cause` of the control protocol's `call.state` event.
     pub fn from_cause(cause: &str) -> Self {
         match cause {
-            "hangup" | "remote_hangup" => Self::Ok,
+            "hangup" | "remote_hangup" | "transferred" | "replaced" | "time_limit" => Self::Ok,
             "busy" => Self::Busy,
             "no_answer" => Self::NoAnswer,
             "auth" => Self::Auth,

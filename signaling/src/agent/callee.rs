@@ -140,7 +140,11 @@ impl UserAgent {
             return Err(SignalingError::BadStatus(status));
         }
         let (key, request) = self.incoming(id, "rejected")?;
-        let response = self.call_response(id, &request, status, &key);
+        let mut response = self.call_response(id, &request, status, &key);
+        if status == 503 {
+            // the application has no port or no room left (case 44)
+            response.headers.push("Retry-After", limits::RETRY_AFTER_SECONDS);
+        }
         self.respond(now, &key, response);
         self.end(now, id, EndCause::LocalHangup, Some(status), "we refused the call");
         Ok(())

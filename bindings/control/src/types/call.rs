@@ -135,6 +135,12 @@ pub enum Cause {
     Error,
     /// The client that owned the call went away and did not come back within its grace time.
     ClientGone,
+    /// The call has lasted as long as a call may (`[dialing] max_call_s`).
+    TimeLimit,
+    /// The far end was sent to somebody else, and is there now.
+    Transferred,
+    /// Another call has taken its place.
+    Replaced,
 }
 
 impl Cause {
@@ -155,6 +161,9 @@ impl Cause {
             Self::Rejected => "rejected",
             Self::Error => "error",
             Self::ClientGone => "client_gone",
+            Self::TimeLimit => "time_limit",
+            Self::Transferred => "transferred",
+            Self::Replaced => "replaced",
         }
     }
 }
@@ -162,6 +171,29 @@ impl Cause {
 impl fmt::Display for Cause {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(self.as_str())
+    }
+}
+
+/// Who has put a call on hold.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Hold {
+    /// We have (`call.hold`).
+    Us,
+    /// The far end has.
+    FarEnd,
+    /// Each the other.
+    Both,
+}
+
+impl Hold {
+    /// The word on the wire.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Us => "us",
+            Self::FarEnd => "far_end",
+            Self::Both => "both",
+        }
     }
 }
 
@@ -314,6 +346,12 @@ pub struct Call {
     /// The codec on the wire, such as `PCMU`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub codec: Option<String>,
+    /// The SRTP suite of its audio, such as `AES_CM_128_HMAC_SHA1_80`; absent: not encrypted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub srtp: Option<String>,
+    /// Who holds it; absent: nobody.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hold: Option<Hold>,
     /// Whether its audio runs through JACK ports.
     #[serde(default)]
     pub jack: bool,

@@ -87,6 +87,10 @@ pub enum ErrorCode {
     HelloFirst = 1008,
     /// Media could not be set up or changed.
     Media = 1009,
+    /// A limit of `[dialing]` is reached: calls a second, calls at once.
+    DialingLimit = 1010,
+    /// The messages of the call are not kept, or not any more.
+    NoTrace = 1011,
 }
 
 impl ErrorCode {
@@ -106,5 +110,7 @@ impl ErrorCode {
         Self::NoSuchResponse,
         Self::HelloFirst,
         Self::Media,
+        Self::DialingLimit,
+        Self::NoTrace,
     ];
 }

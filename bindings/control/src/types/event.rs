@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::call::{Call, CallId, CallState, Cause, Direction};
+use super::call::{Call, CallId, CallState, Cause, Direction, Hold};
 use super::status::{AccountState, JackState};
 
 /// Whether the far end's media arrives.
@@ -13,6 +13,22 @@ pub enum MediaState {
     Lost,
     /// It comes again.
     Found,
+}
+
+/// How far a transfer has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum TransferState {
+    /// The far end wants us to call `to` instead: `call.transfer_accept` or `call.transfer_reject` it.
+    Requested,
+    /// We call `to`, as the far end wanted: that is `new_call`.
+    Calling,
+    /// A transfer of ours: how the far end gets on (`status`).
+    Progress,
+    /// A transfer of ours is done; the call ends with cause `transferred`.
+    Accepted,
+    /// A transfer of ours was refused or failed; the call goes on.
+    Failed,
 }
 
 /// An event with the time it was told at.
@@ -41,6 +57,9 @@ pub enum Event {
         /// The caller's name as the far end gives it.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         display_name: Option<String>,
+        /// The call that it will take the place of when it is answered.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        replaces: Option<CallId>,
     },
     /// A call's state changed.
     #[serde(rename = "call.state")]
@@ -82,6 +101,57 @@ pub enum Event {
         call: CallId,
         /// Which of the two.
         state: MediaState,
+    },
+    /// A call was put on hold, by us or by the far end, or taken off it.
+    #[serde(rename = "call.held")]
+    CallHeld {
+        /// Which call.
+        call: CallId,
+        /// Who holds it now; absent: nobody.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        hold: Option<Hold>,
+    },
+    /// An offer of ours for other media (hold, resume) was answered, or one of the far end's was.
+    #[serde(rename = "call.reoffer")]
+    CallReoffer {
+        /// Which call.
+        call: CallId,
+        /// Whether it was made by us.
+        ours: bool,
+        /// Whether it holds now; if not, the call goes on as it was.
+        accepted: bool,
+        /// The codec from now on.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        codec: Option<String>,
+        /// The SIP status of the refusal.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        status: Option<u16>,
+        /// Why it was refused.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        reason: Option<String>,
+    },
+    /// A transfer, ours or one that the far end asks for.
+    #[serde(rename = "call.transfer")]
+    CallTransfer {
+        /// Which call.
+        call: CallId,
+        /// How far it has come.
+        state: TransferState,
+        /// Who is to be called instead.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        to: Option<String>,
+        /// Who says that he wants it; not proven.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        referred_by: Option<String>,
+        /// The call that was made for it.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        new_call: Option<CallId>,
+        /// The last SIP status of it.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        status: Option<u16>,
+        /// The same in words.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        reason: Option<String>,
     },
     /// A call is over and its last words are written: everything about it, with transcript and stats. Nothing about it follows.
     #[serde(rename = "call.summary")]
@@ -200,6 +270,9 @@ pub enum Event {
         /// When it is tried again.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         retry_s: Option<u64>,
+        /// Our address as the registrar sees it, when there is a NAT in between.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        seen_as: Option<String>,
     },
     /// The JACK server came or went.
     #[serde(rename = "jack.state")]
@@ -222,6 +295,9 @@ impl Event {
         "call.state",
         "call.dtmf",
         "call.media",
+        "call.held",
+        "call.reoffer",
+        "call.transfer",
         "call.summary",
         "speech.start",
         "speech.stop",
@@ -243,6 +319,9 @@ impl Event {
             | Self::CallState { call, .. }
             | Self::CallDtmf { call, .. }
             | Self::CallMedia { call, .. }
+            | Self::CallHeld { call, .. }
+            | Self::CallReoffer { call, .. }
+            | Self::CallTransfer { call, .. }
             | Self::SpeechStart { call, .. }
             | Self::SpeechStop { call, .. }
             | Self::TranscriptPartial { call, .. }

@@ -10,14 +10,15 @@ mod message;
 mod method;
 mod status;
 
-pub use call::{Call, CallId, CallState, Cause, Direction, Encoding, Line, MediaStats, Speaker};
+pub use call::{Call, CallId, CallState, Cause, Direction, Encoding, Hold, Line, MediaStats, Speaker};
 pub use error::{ApiError, ErrorCode};
-pub use event::{Event, MediaState, Notification};
+pub use event::{Event, MediaState, Notification, TransferState};
 pub use message::{Id, Incoming, error_message, notification_message, request_message, result_message};
 pub use method::{
-    AudioClear, AudioHalt, AudioPosition, AudioResume, CallAnswer, CallDial, CallDtmf, CallGet, CallHangup, CallList,
-    CallListReply, CallReject, DaemonShutdown, DaemonStatus, DialReply, Done, EventFilter, Hello, HelloReply,
-    MediaSubscribe, MediaUnsubscribe, Method, PROTOCOL, Position, Request, ResponseEnd, ResponseEndReply,
-    ResponseStart, ResponseStartReply, SubscribeReply,
+    AudioClear, AudioHalt, AudioPosition, AudioResume, CallAnswer, CallDial, CallDtmf, CallGet, CallHangup, CallHold,
+    CallList, CallListReply, CallProgress, CallReject, CallResume, CallTrace, CallTransfer, CallTransferAccept,
+    CallTransferReject, DaemonShutdown, DaemonStatus, DialReply, Done, EventFilter, Hello, HelloReply, MediaSubscribe,
+    MediaUnsubscribe, Method, PROTOCOL, Position, Request, ResponseEnd, ResponseEndReply, ResponseStart,
+    ResponseStartReply, SipBan, SipBans, SipBansReply, SipUnban, SubscribeReply, TraceFormat, TraceMessage, TraceReply,
 };
 pub use status::{Account, AccountState, JackState, Status};

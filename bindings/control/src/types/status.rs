@@ -13,6 +13,10 @@ pub enum AccountState {
     Failed,
     /// Not registered, and not meant to be, or not yet.
     Unregistered,
+    /// A trunk that does not register, and answers.
+    Reachable,
+    /// A trunk that does not register, and does not answer; `reason` says more.
+    Unreachable,
 }
 
 /// Whether calls run through JACK ports.
@@ -43,6 +47,21 @@ pub struct Account {
     /// When registering is tried again.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub retry_s: Option<u64>,
+    /// Our address as the registrar sees it, when it is not the one we gave: there is a NAT in between.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub seen_as: Option<String>,
+}
+
+impl Account {
+    /// An account of which nothing more is known.
+    pub fn new(account: impl Into<String>, state: AccountState) -> Self {
+        Self { account: account.into(), state, reason: None, expires_s: None, retry_s: None, seen_as: None }
+    }
+
+    /// Whether its registrar knows where we are.
+    pub fn is_registered(&self) -> bool {
+        self.state == AccountState::Registered
+    }
 }
 
 /// The answer to `daemon.status`. What is in `sip`, `jack` and `engine` may grow at any time.

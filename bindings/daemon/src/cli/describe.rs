@@ -1,6 +1,8 @@
 //! Events in words: a ladder with the far end on the left and us on the right.
 
-use control::types::{Account, AccountState, Call, CallState, Direction, Event, JackState, MediaState, Speaker};
+use control::types::{
+    Account, AccountState, Call, CallState, Direction, Event, Hold, JackState, MediaState, Speaker, TransferState,
+};
 
 use super::console::{Look, clean};
 
@@ -73,12 +75,44 @@ pub(super) fn event(event: &Event) -> Shown {
             let how = if *interrupted { "was cut short" } else { "spoke" };
             Shown::Line(AGENT, format!("◀── the agent {how} ({})", seconds(*played_ms)))
         }
-        Event::AccountState { account, state, reason, expires_s, retry_s } => account_line(&Account {
-            account: account.clone(),
-            state: *state,
+        Event::CallHeld { hold, .. } => Shown::Line(
+            STATE,
+            match hold {
+                Some(Hold::Us) => "◀── on hold".into(),
+                Some(Hold::FarEnd) => "──▶ we are on hold".into(),
+                Some(Hold::Both) => "─── on hold from both ends".into(),
+                None => "─── not on hold any more".into(),
+            },
+        ),
+        Event::CallReoffer { accepted: false, ours: true, status, reason, .. } => {
+            let status = status.map_or_else(String::new, |status| format!(" {status}"));
+            let reason = reason.as_deref().map_or_else(String::new, |reason| format!(": {}", clean(reason)));
+            Shown::Line(ALARM, format!("──▶ the change was refused{status}{reason}"))
+        }
+        Event::CallTransfer { state, to, referred_by, new_call, status, reason, .. } => {
+            let to = to.as_deref().map_or_else(|| "somebody else".to_owned(), clean);
+            let why = reason.as_deref().map_or_else(String::new, |reason| format!(": {}", clean(reason)));
+            let status = status.map_or_else(String::new, |status| format!(" {status}"));
+            match state {
+                TransferState::Requested => {
+                    let by = referred_by.as_deref().map_or_else(String::new, |by| format!(", by {}", clean(by)));
+                    Shown::Line(STATE, format!("──▶ asks us to call {to} instead{by}"))
+                }
+                TransferState::Calling => {
+                    let by = new_call.map_or_else(String::new, |call| format!(" by {call}"));
+                    Shown::Line(STATE, format!("◀── we call {to} instead{by}"))
+                }
+                TransferState::Progress => Shown::Line(STATE, format!("──▶ transfer{status}{why}")),
+                TransferState::Accepted => Shown::Line(STATE, "──▶ transferred".into()),
+                TransferState::Failed => Shown::Line(ALARM, format!("──▶ the transfer failed{status}{why}")),
+            }
+        }
+        Event::AccountState { account, state, reason, expires_s, retry_s, seen_as } => account_line(&Account {
             reason: reason.clone(),
             expires_s: *expires_s,
             retry_s: *retry_s,
+            seen_as: seen_as.clone(),
+            ..Account::new(account, *state)
         }),
         Event::JackState { state: JackState::Lost } => {
             Shown::Line(ALARM, "JACK: the server is gone, calls run direct".into())
@@ -93,11 +127,16 @@ pub(super) fn event(event: &Event) -> Shown {
 
 fn account_line(account: &Account) -> Shown {
     let name = clean(&account.account);
+    let reason = account.reason.as_deref().map_or_else(String::new, |reason| format!(": {}", clean(reason)));
     match account.state {
-        AccountState::Registered => Shown::Line(STATE, format!("account {name}: registered")),
+        AccountState::Registered => {
+            let seen = account.seen_as.as_deref().map_or_else(String::new, |seen| format!(", seen as {}", clean(seen)));
+            Shown::Line(STATE, format!("account {name}: registered{seen}"))
+        }
         AccountState::Unregistered => Shown::Line(STATE, format!("account {name}: not registered")),
+        AccountState::Reachable => Shown::Line(STATE, format!("account {name}: reachable")),
+        AccountState::Unreachable => Shown::Line(ALARM, format!("account {name}: does not answer{reason}")),
         AccountState::Failed => {
-            let reason = account.reason.as_deref().map_or_else(String::new, |reason| format!(": {}", clean(reason)));
             let retry = account.retry_s.map_or_else(String::new, |retry| format!("; next try in {retry} s"));
             Shown::Line(ALARM, format!("account {name}: registration failed{reason}{retry}"))
         }
@@ -107,6 +146,12 @@ fn account_line(account: &Account) -> Shown {
 /// Who is at the other end.
 pub(super) fn far_end(call: &Call) -> String {
     clean(if call.direction == Direction::In { &call.from } else { &call.to })
+}
+
+/// What its audio is, in one word: `PCMU`, `OPUS+srtp`.
+pub(super) fn codec(call: &Call) -> String {
+    let codec = call.codec.as_deref().map_or_else(|| "audio".to_owned(), clean);
+    if call.srtp.is_some() { codec + "+srtp" } else { codec }
 }
 
 /// A call that is over: how, how long, what was said, what its audio went through.
@@ -125,17 +170,12 @@ pub(super) fn summary(call: &Call, look: Look) -> Vec<String> {
         lines.push(look.paint(colour, &format!("{:>8.2}  {who}  {text}", line.start_ms as f64 / 1000.0)));
     }
     if let Some(stats) = &call.stats {
-        let codec = call.codec.as_deref().unwrap_or("audio");
+        let codec = codec(call);
         lines.push(look.paint(
             PLAIN,
             &format!(
                 "{}: {} packets, {} lost, {} late, {} concealed, jitter {:.1} ms",
-                clean(codec),
-                stats.received,
-                stats.lost,
-                stats.late,
-                stats.concealed,
-                stats.jitter_ms
+                codec, stats.received, stats.lost, stats.late, stats.concealed, stats.jitter_ms
             ),
         ));
     }

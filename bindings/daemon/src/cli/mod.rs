@@ -1,9 +1,10 @@
-//! `mr-sip call | answer | ps | watch | hangup | dtmf`: the command line as a client of the control socket, and of nothing else.
+//! `mr-sip call | answer | ps | watch | hangup | dtmf | hold | resume | transfer | trace | bans | unban`: the command line as a client of the control socket, and of nothing else.
 //!
 //! Results go to stdout, progress to stderr. `--json`: results are the control protocol's own objects, one a line; a
 //! failure is `{"error":{"code":...,"message":...}}`. What comes from the network is cleaned of control characters before it is shown.
 //! Colours and redrawing are for terminals only (and not with `NO_COLOR`).
 
+mod bans;
 mod clip;
 mod console;
 mod describe;
@@ -14,6 +15,7 @@ mod ps;
 mod start;
 #[cfg(test)]
 mod tests;
+mod trace;
 mod watch;
 
 use std::path::{Path, PathBuf};
@@ -41,6 +43,18 @@ pub enum Command {
     Hangup(HangupArgs),
     /// Press keys on a call
     Dtmf(DtmfArgs),
+    /// Put the far end of a call on hold
+    Hold(WhichArgs),
+    /// Take a call off hold
+    Resume(WhichArgs),
+    /// Send the far end of a call to somebody else, and wait for how that ends
+    Transfer(TransferArgs),
+    /// Show the SIP messages of a call that is up or has ended lately
+    Trace(TraceArgs),
+    /// List the addresses that are not heard for a while, for having offended
+    Bans,
+    /// Hear an address again
+    Unban(UnbanArgs),
 }
 
 /// `mr-sip call`.
@@ -54,6 +68,15 @@ pub struct CallArgs {
     /// Give up when nobody has answered after this long
     #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..=600))]
     pub ring: Option<u64>,
+    /// Our name as the called see it
+    #[arg(long, value_name = "NAME")]
+    pub display_name: Option<String>,
+    /// A further header, such as "X-Ticket: 4711"; may be given more than once
+    #[arg(long = "header", value_name = "NAME: VALUE", value_parser = header)]
+    pub headers: Vec<(String, String)>,
+    /// Keep our number from the called
+    #[arg(long)]
+    pub privacy: bool,
     /// Record the call, also when the configuration says otherwise; the summary says where
     #[arg(long)]
     pub record: bool,
@@ -102,6 +125,51 @@ pub struct DtmfArgs {
     pub digits: String,
 }
 
+/// `mr-sip hold` and `mr-sip resume`.
+#[derive(Debug, Args)]
+pub struct WhichArgs {
+    /// Which call, as `mr-sip ps` shows it
+    pub call: CallId,
+}
+
+/// `mr-sip transfer`.
+#[derive(Debug, Args)]
+pub struct TransferArgs {
+    /// Whose far end is sent away, as `mr-sip ps` shows the call
+    pub call: CallId,
+    /// To whom: a number, a SIP URI, or another call (c7), whose far end it is then connected to
+    pub to: String,
+}
+
+/// `mr-sip trace`.
+#[derive(Debug, Args)]
+pub struct TraceArgs {
+    /// Which call, as `mr-sip ps` shows it
+    pub call: CallId,
+    /// As a ladder of arrows (the default)
+    #[arg(long)]
+    pub ladder: bool,
+    /// As a capture file for Wireshark; - is standard output
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["ladder", "messages"])]
+    pub pcap: Option<PathBuf>,
+    /// The messages whole, one after the other
+    #[arg(long, conflicts_with = "ladder")]
+    pub messages: bool,
+}
+
+/// `mr-sip unban`.
+#[derive(Debug, Args)]
+pub struct UnbanArgs {
+    /// Whom, as `mr-sip bans` shows it
+    pub address: std::net::IpAddr,
+}
+
+/// `Name: value`.
+fn header(text: &str) -> Result<(String, String), String> {
+    let (name, value) = text.split_once(':').ok_or("write it as \"NAME: VALUE\"")?;
+    Ok((name.trim().to_owned(), value.trim().to_owned()))
+}
+
 /// Does what the command line says with the daemon on `socket` (its usual place by default).
 pub fn run(command: &Command, socket: Option<&Path>, json: bool) -> Exit {
     let socket = socket.map_or_else(control::socket::default_path, Path::to_owned);
@@ -119,6 +187,12 @@ pub fn run_on(command: &Command, socket: &Path, console: &mut Console<'_>, inter
         Command::Watch => watch::run(socket, console, interrupts),
         Command::Hangup(args) => keys::hangup(args, socket, console),
         Command::Dtmf(args) => keys::dtmf(args, socket, console),
+        Command::Hold(args) => keys::hold(args, socket, console, true),
+        Command::Resume(args) => keys::hold(args, socket, console, false),
+        Command::Transfer(args) => keys::transfer(args, socket, console, interrupts),
+        Command::Trace(args) => trace::run(args, socket, console),
+        Command::Bans => bans::list(socket, console),
+        Command::Unban(args) => bans::unban(args, socket, console),
     };
     outcome.unwrap_or_else(|failure| failure.tell(console))
 }

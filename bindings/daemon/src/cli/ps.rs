@@ -6,7 +6,7 @@ use control::types::{Call, CallList, Direction, EventFilter};
 
 use super::connect;
 use super::console::{Console, clean};
-use super::describe::{clock, far_end};
+use super::describe::{clock, codec, far_end};
 use super::failure::Failure;
 use crate::exit::Exit;
 
@@ -32,11 +32,14 @@ fn table(calls: &[Call]) -> Vec<String> {
     rows.extend(calls.iter().map(|call| {
         [
             call.call.to_string(),
-            call.state.to_string(),
+            match call.hold {
+                Some(hold) => format!("held:{}", hold.as_str()),
+                None => call.state.to_string(),
+            },
             if call.direction == Direction::In { "in" } else { "out" }.to_owned(),
             far_end(call),
             clock(call.duration_ms),
-            call.codec.as_deref().map_or_else(|| "-".to_owned(), clean),
+            if call.codec.is_some() { codec(call) } else { "-".to_owned() },
             call.owner.as_deref().map_or_else(|| "-".to_owned(), clean),
         ]
     }));

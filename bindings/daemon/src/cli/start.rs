@@ -26,6 +26,9 @@ pub(super) fn call(
         account: args.account.clone(),
         timeout_ms: args.ring.map(|seconds| seconds * 1000),
         record: args.record.then_some(true),
+        display_name: args.display_name.clone(),
+        headers: args.headers.iter().cloned().collect(),
+        privacy: args.privacy,
         ..CallDial::default()
     })?;
     follow(&mut client, console, interrupts, dialled.call, &args.talk, clip)

@@ -103,6 +103,8 @@ fn call(state: CallState) -> Call {
         reason: None,
         owner: Some("mr-sip".into()),
         codec: Some("PCMU".into()),
+        srtp: None,
+        hold: None,
         jack: false,
         recording: None,
         metadata: serde_json::Map::new(),
@@ -368,7 +370,7 @@ fn answer_waits_for_the_next_call() {
         Input::Request { id, method: Method::CallList(_), .. } => {
             server.respond(&id, Ok(CallListReply::default()));
             let (from, to) = ("sip:bob@example.net".into(), "sip:agent@example.org".into());
-            server.notify(&Event::CallIncoming { call: C7, from, to, display_name: None }, None);
+            server.notify(&Event::CallIncoming { call: C7, from, to, display_name: None, replaces: None }, None);
         }
         Input::Request { client, id, method: Method::CallAnswer(answer) } => {
             assert_eq!(answer.call, C7);
@@ -459,7 +461,7 @@ fn watched(interrupts: &Arc<Interrupts>) -> Daemon {
             );
             // a call that the view has not heard of
             let (call, from, to) = (CallId(8), "sip:eve\x1b]0;@example.net".into(), "sip:agent@example.org".into());
-            server.notify(&Event::CallIncoming { call, from, to, display_name: None }, None);
+            server.notify(&Event::CallIncoming { call, from, to, display_name: None, replaces: None }, None);
             server.notify(&Event::DaemonWarning { text: "enough".into() }, None);
         }
         Input::Request { id, method: Method::CallGet(get), .. } => {

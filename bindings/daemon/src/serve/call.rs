@@ -5,11 +5,12 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use control::ClientId;
-use control::types::{Call, CallId, CallState, Cause, Direction, Event, Line, MediaStats, Speaker};
+use control::types::{Call, CallId, CallState, Cause, Direction, Event, Hold, Line, MediaStats, Speaker};
 use engine::{CallHandle, CallStats, ReservedPort};
 use serde_json::{Map, Value, json};
-use signaling::sdp::LocalMedia;
+use signaling::sdp::{Direction as MediaDirection, LocalMedia, Negotiation};
 
+use super::digits::InfoDigits;
 use super::speech::AgentSpeech;
 
 /// A moment on the clock that never steps, with the wall-clock time that people read beside it.
@@ -70,7 +71,24 @@ pub(crate) struct CallRecord {
     /// The offer of an incoming call, until it is answered.
     pub(crate) offer: Option<String>,
     pub(crate) media: Media,
+    /// Who said what last about the call's media.
+    pub(crate) negotiation: Negotiation,
     pub(crate) codec: Option<&'static str>,
+    pub(crate) srtp: Option<&'static str>,
+    pub(crate) hold: Option<Hold>,
+    /// The far end takes digits as telephone events.
+    pub(crate) takes_digits: bool,
+    /// Digits that wait to go by INFO.
+    pub(crate) info_digits: InfoDigits,
+    /// An offer of ours is out; the direction that was before, should it be refused.
+    pub(crate) reoffering: Option<MediaDirection>,
+    /// Our answer went out already, in a 183.
+    pub(crate) early: Option<String>,
+    /// Whom the far end wants us to call instead.
+    pub(crate) transfer_to: Option<String>,
+    /// How long it may last (`[dialing] max_call_s`), and when that is over.
+    pub(crate) limit: Option<Duration>,
+    pub(crate) until: Option<Instant>,
     pub(crate) jack: bool,
     /// Whether it is to be recorded; as configured if nobody said. Then where it is.
     pub(crate) record: Option<bool>,
@@ -115,7 +133,17 @@ impl CallRecord {
             reason: None,
             offer: None,
             media: Media::None,
+            negotiation: Negotiation::new(),
             codec: None,
+            srtp: None,
+            hold: None,
+            takes_digits: false,
+            info_digits: InfoDigits::default(),
+            reoffering: None,
+            early: None,
+            transfer_to: None,
+            limit: None,
+            until: None,
             jack: false,
             record: None,
             recording: None,
@@ -198,6 +226,8 @@ impl CallRecord {
             reason: self.reason.clone(),
             owner: self.owner_name.clone(),
             codec: self.codec.map(str::to_owned),
+            srtp: self.srtp.map(str::to_owned),
+            hold: self.hold,
             jack: self.jack,
             recording: self.recording.as_ref().map(|path| path.display().to_string()),
             metadata: self.metadata.clone(),

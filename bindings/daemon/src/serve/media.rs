@@ -117,6 +117,8 @@ impl Switchboard {
             self.pump_voice(number);
             self.tell_progress(number, now);
             self.end_if_media_is_gone(number, now);
+            self.end_if_time_is_up(number, now);
+            self.press_by_info(number, now);
         }
         let began = self.began;
         for ((client, channel), used) in &mut self.channels {
@@ -163,6 +165,15 @@ impl Switchboard {
         if gone {
             let reason = format!("no audio came from the far end for {} s", limit.as_secs());
             self.hang_up_for(number, Cause::Media, &reason);
+        }
+    }
+
+    /// No call may cost more than was meant, whatever a client forgets (case 15).
+    fn end_if_time_is_up(&mut self, number: u32, now: Instant) {
+        let over = self.calls.get_mut(&number).is_some_and(|call| call.until.take_if(|until| now >= *until).is_some());
+        if over {
+            let reason = format!("a call may last {} s (dialing.max_call_s)", self.config.dialing.max_call_s);
+            self.hang_up_for(number, Cause::TimeLimit, &reason);
         }
     }
 }

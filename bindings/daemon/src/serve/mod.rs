@@ -6,30 +6,38 @@
 //!        signals ─────────────────>└─────────────┘ <── rings, looked at every 10 ms ──> media thread (RTP, JACK)
 //! ```
 
+mod bans;
 mod call;
+mod dialing;
+mod digits;
 mod media;
+mod offers;
 pub(crate) mod report;
 mod requests;
 mod samples;
+mod setup;
 mod sip;
 mod speech;
+pub(crate) mod stun;
 mod subscriptions;
 mod switchboard;
+mod transfers;
 
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use asr::{Ears, EarsConfig};
+use asr::Ears;
 use control::{ControlError, Server, ServerConfig};
-use engine::jack::JackConfig;
 use engine::{Engine, EngineConfig, EngineError};
 use mio::{Events, Poll, Token, Waker};
 use signal_hook_mio::v1_0::Signals;
-use signaling::net::{Endpoint, EndpointConfig};
-use signaling::{Account, Password, SignalingError, UserAgentConfig};
+use signaling::SignalingError;
+use signaling::net::Endpoint;
 
+pub(crate) use self::setup::{accounts, engine_config};
+use self::setup::{ears_config, endpoint_config};
 use self::switchboard::Switchboard;
 use crate::config::{Config, JackMode};
 use crate::exit::Exit;
@@ -44,13 +52,6 @@ const IDLE_TICK: Duration = Duration::from_millis(250);
 const SHUTDOWN_LIMIT: Duration = Duration::from_secs(4);
 /// What one wake-up takes from one queue, so that no room is starved by another.
 const BATCH: usize = 256;
-
-/// Calls that have ended and whose media is still being taken down.
-const ENDING_CALLS: usize = 16;
-/// The longest that a client may let a call ring (`call.dial`, `timeout_ms`); the switchboard gives up before signaling.
-const LONGEST_RING: Duration = Duration::from_secs(605);
-/// `SCHED_FIFO` priority of the media thread: above jackd's usual 10, below the kernel's own threads at 99 and 50.
-const MEDIA_PRIORITY: u8 = 60;
 
 const WAKER: Token = Token(0);
 const SIGNALS: Token = Token(1);
@@ -170,29 +171,7 @@ fn open(config: Config, poll: &Poll, waker: &Arc<Waker>) -> Result<Switchboard, 
     let engine = start_engine(&config)?;
     let ears = Ears::start(ears_config(&config, model.clone()), wake(waker))?;
     let endpoint = Endpoint::start(endpoint_config(&config), wake(waker))?;
-    Ok(Switchboard::new(config, model, engine, endpoint, ears, server))
-}
-
-/// The engine as the configuration wants it; also what `doctor` tries.
-pub(crate) fn engine_config(config: &Config) -> EngineConfig {
-    let jack = (config.jack.mode != JackMode::Off).then(|| JackConfig {
-        server_name: (!config.jack.server.is_empty()).then(|| config.jack.server.clone()),
-        client_name: config.jack.client.clone(),
-        max_calls: config.sip.max_calls,
-        wait_for_server: config.jack.mode == JackMode::On,
-        ..JackConfig::default()
-    });
-    EngineConfig {
-        bind_ip: config.media.bind_ip,
-        rtp_ports: config.media.rtp_ports.clone(),
-        cores: config.media.cores.clone(),
-        realtime_priority: config.media.realtime.then_some(MEDIA_PRIORITY),
-        lock_memory: config.media.realtime,
-        // a call that has ended is counted until the media thread's next tick
-        max_calls: config.sip.max_calls + ENDING_CALLS,
-        media_lost_after: MEDIA_LOST,
-        jack,
-    }
+    Ok(Switchboard::new(config, model, engine, endpoint, ears, server)?)
 }
 
 fn start_engine(config: &Config) -> Result<Engine, EngineError> {
@@ -205,43 +184,6 @@ fn start_engine(config: &Config) -> Result<Engine, EngineError> {
         }
         other => other,
     }
-}
-
-fn ears_config(config: &Config, model: PathBuf) -> EarsConfig {
-    let mut ears = EarsConfig::new(model);
-    ears.workers = config.asr.workers;
-    ears.partial_interval = Duration::from_millis(config.asr.partial_interval_ms);
-    ears.turns.end_after = Duration::from_millis(config.turns.end_of_turn_ms);
-    ears
-}
-
-fn endpoint_config(config: &Config) -> EndpointConfig {
-    let mut agent = UserAgentConfig::new(config.sip.bind);
-    agent.advertised = config.sip.public_address.map(|ip| (ip, config.sip.bind.port()).into());
-    agent.max_calls = config.sip.max_calls;
-    agent.ring_limit = Duration::from_secs(config.sip.ring_timeout_s + 5).max(LONGEST_RING);
-    agent.accounts = accounts(config);
-    EndpointConfig::new(config.sip.bind, agent)
-}
-
-/// The accounts as signaling wants them; also what `doctor` tries.
-pub(crate) fn accounts(config: &Config) -> Vec<Account> {
-    config
-        .accounts
-        .iter()
-        .map(|account| Account {
-            name: account.name.clone(),
-            registrar: account.registrar.clone(),
-            user: account.user.clone(),
-            auth_user: account.auth_user.clone(),
-            password: Password::new(account.password.reveal()),
-            realm: account.realm.clone(),
-            proxies: account.proxy.clone().into_iter().collect(),
-            register: account.register,
-            expires: Duration::from_secs(account.expires_s.into()),
-            ..Account::new("", "", "", Password::new(""))
-        })
-        .collect()
 }
 
 impl Switchboard {

@@ -11,8 +11,8 @@ use control::types::{
 use control::{ClientId, Input, RequestId};
 use engine::{DigitTiming, EngineError};
 use serde_json::{Map, Value, json};
+use signaling::Dial;
 use signaling::net::Command;
-use signaling::{Dial, sdp};
 
 use super::call::{CallRecord, Media};
 use super::speech::WINDOW_MS;
@@ -67,6 +67,38 @@ impl Switchboard {
             }
             Method::CallDtmf(request) => {
                 let outcome = self.press(client, &request);
+                self.server.respond(&id, outcome);
+            }
+            Method::CallProgress(request) => {
+                let outcome = self.progress(client, request.call);
+                self.server.respond(&id, outcome);
+            }
+            Method::CallHold(request) => {
+                let outcome = self.hold(client, request.call, request.force, true);
+                self.server.respond(&id, outcome);
+            }
+            Method::CallResume(request) => {
+                let outcome = self.hold(client, request.call, request.force, false);
+                self.server.respond(&id, outcome);
+            }
+            Method::CallTransfer(request) => {
+                let outcome = self.transfer(client, &request);
+                self.server.respond(&id, outcome);
+            }
+            Method::CallTransferAccept(request) => {
+                let outcome = self.accept_transfer(client, request.call);
+                self.server.respond(&id, outcome);
+            }
+            Method::CallTransferReject(request) => {
+                let outcome = self.reject_transfer(client, request.call, request.status);
+                self.server.respond(&id, outcome);
+            }
+            Method::SipBans(_) => {
+                let bans = self.list_bans();
+                self.server.respond(&id, Ok(bans));
+            }
+            Method::SipUnban(request) => {
+                let outcome = self.unban(request.address);
                 self.server.respond(&id, outcome);
             }
             Method::CallList(_) => {
@@ -156,7 +188,7 @@ impl Switchboard {
         }
     }
 
-    fn offer_call(&self, request: &CallDial) -> Outcome<(CallRecord, Dial)> {
+    fn offer_call(&mut self, request: &CallDial) -> Outcome<(CallRecord, Dial)> {
         if self.shutting_down {
             return Err(ApiError::wrong_state("the daemon is shutting down"));
         }
@@ -164,25 +196,29 @@ impl Switchboard {
             let text = format!("{} calls are up, which is sip.max_calls", self.config.sip.max_calls);
             return Err(ApiError::new(ErrorCode::NoCapacity, text));
         }
-        let account = self.account_for(request)?;
+        let account = self.account_for(request)?.map(str::to_owned);
+        let account = account.as_deref();
+        let limit = self.may_call(&request.to, account)?;
         let first_hop = account
-            .and_then(|name| self.config.accounts.iter().find(|a| a.name == name))
-            .and_then(|account| literal_address(account.proxy.as_deref().unwrap_or(&account.registrar)));
+            .and_then(|name| self.config.account(name))
+            .and_then(|account| literal_address(account.proxy.first().unwrap_or(&account.registrar)));
         let peer = first_hop.or_else(|| literal_address(request.to.rsplit('@').next()?));
-        let (port, local) = self.local_media(peer).map_err(|error| no_media(&error))?;
-        let from = account.and_then(|name| self.config.accounts.iter().find(|a| a.name == name));
-        let from = from.map_or_else(|| "mr-sip".to_owned(), |a| format!("sip:{}@{}", a.user, a.registrar));
+        let (port, local) = self.local_media(peer, account).map_err(|error| no_media(&error))?;
+        let from = self.own_address(account);
         let mut record = CallRecord::new(0, Direction::Out, from, request.to.clone());
         record.account = account.map(str::to_owned);
         record.metadata = request.metadata.clone();
         record.record = request.record;
+        record.limit = limit;
+        record.media = Media::Offered(port, local);
         let dial = Dial {
             account: record.account.clone(),
             to: request.to.clone(),
-            sdp: sdp::offer(&local),
-            ..Dial::default()
+            sdp: record.next_offer(None).unwrap_or_default(),
+            display_name: request.display_name.clone(),
+            headers: request.headers.iter().map(|(name, value)| (name.clone(), value.clone())).collect(),
+            privacy: request.privacy,
         };
-        record.media = Media::Offered(port, local);
         Ok((record, dial))
     }
 
@@ -270,7 +306,15 @@ impl Switchboard {
             duration: Duration::from_millis(request.duration_ms.into()),
             gap: Duration::from_millis(request.gap_ms.into()),
         };
-        up.handle.send_digits(&request.digits.to_ascii_uppercase(), timing).map_err(|error| no_media(&error))?;
+        let digits = request.digits.to_ascii_uppercase();
+        if !call.takes_digits {
+            // no telephone events: the other way that far ends know
+            return match call.info_digits.push(&digits, timing.duration, timing.gap) {
+                true => Ok(Done {}),
+                false => Err(ApiError::new(ErrorCode::NoCapacity, "too many digits wait already")),
+            };
+        }
+        up.handle.send_digits(&digits, timing).map_err(|error| no_media(&error))?;
         Ok(Done {})
     }
 
@@ -450,7 +494,7 @@ fn object(value: Value) -> Map<String, Value> {
     }
 }
 
-fn no_media(error: &EngineError) -> ApiError {
+pub(super) fn no_media(error: &EngineError) -> ApiError {
     let code = match error {
         EngineError::NoPort { .. }
         | EngineError::Descriptors(_)

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use asr::StreamId;
 use control::types::{
-    Account, AccountState, ApiError, CallId, CallState, Cause, DialReply, Direction, ErrorCode, Event,
+    Account, AccountState, ApiError, CallId, CallState, Cause, DialReply, Direction, ErrorCode, Event, TransferState,
 };
 use signaling::net::Command;
 use signaling::{EndCause, Event as SipEvent, sdp};
@@ -25,17 +25,33 @@ impl Switchboard {
     /// Everything signaling can tell.
     pub(super) fn on_signaling(&mut self, event: SipEvent) {
         match event {
-            SipEvent::Registered { account, expires, .. } => {
+            SipEvent::Registered { account, expires, seen_as } => {
                 log::info!("account {account}: registered for {} s", expires.as_secs());
-                self.account_is(account, AccountState::Registered, None, Some(expires), None);
+                match seen_as {
+                    Some(address) => self.seen_as.insert(account.clone(), address),
+                    None => self.seen_as.remove(&account),
+                };
+                let (expires_s, seen_as) = (Some(expires.as_secs()), seen_as.map(|address| address.to_string()));
+                self.account_is(Account { expires_s, seen_as, ..Account::new(&account, AccountState::Registered) });
             }
             SipEvent::Unregistered { account } => {
-                self.account_is(account, AccountState::Unregistered, None, None, None)
+                self.account_is(Account::new(&account, AccountState::Unregistered));
             }
             SipEvent::RegistrationFailed { account, reason, retry_in, .. } => {
                 log::warn!("account {account}: {reason}; next try in {} s", retry_in.as_secs());
-                self.account_is(account, AccountState::Failed, Some(reason), None, Some(retry_in));
+                let (reason, retry_s) = (Some(reason), Some(retry_in.as_secs()));
+                self.account_is(Account { reason, retry_s, ..Account::new(&account, AccountState::Failed) });
             }
+            SipEvent::Reachable { account } => {
+                log::info!("account {account}: reachable");
+                self.account_is(Account::new(&account, AccountState::Reachable));
+            }
+            SipEvent::Unreachable { account, reason } => {
+                log::warn!("account {account}: {reason}");
+                let reason = Some(reason);
+                self.account_is(Account { reason, ..Account::new(&account, AccountState::Unreachable) });
+            }
+            SipEvent::Banned { ban } => self.on_banned(&ban),
             SipEvent::Dialing { tag, call } => self.on_dialing(tag, call.0),
             SipEvent::DialFailed { tag, error } => {
                 if let Some(dial) = self.dials.remove(&tag) {
@@ -43,23 +59,28 @@ impl Switchboard {
                         .respond::<DialReply>(&dial.request, Err(ApiError::new(ErrorCode::DestinationRefused, error)));
                 }
             }
-            SipEvent::Incoming { call, from, to, display_name, source, account, offer, .. } => {
+            SipEvent::Incoming { call, from, to, display_name, source, account, offer, replaces, .. } => {
                 let mut record = CallRecord::new(call.0, Direction::In, from, to);
                 record.account = account;
                 record.offer = offer;
                 record.source = Some(source);
-                self.on_incoming(record, display_name, source);
+                self.on_incoming(record, display_name, replaces.map(|call| CallId(call.0)), source);
             }
             SipEvent::Progress { call, status, sdp } => self.on_progress(call.0, status, sdp),
             SipEvent::Answered { call, sdp } => self.on_answered(call.0, sdp),
             SipEvent::Reoffer { call, sdp } => self.on_reoffer(call.0, sdp),
-            SipEvent::ReofferAnswered { call, sdp } => {
-                let plan = self.local(call.0).map(|local| sdp::accept(&sdp, &local));
-                if let Some(Ok(plan)) = plan
-                    && let Err(error) = self.apply_plan(call.0, &plan)
-                {
-                    log::warn!("{call}: {error}");
-                }
+            SipEvent::ReofferAnswered { call, sdp } => self.on_reoffer_answered(call.0, &sdp),
+            SipEvent::ReofferRefused { call, status, reason } => self.on_reoffer_refused(call.0, None, status, reason),
+            SipEvent::TransferRequested { call, to, referred_by, .. } => {
+                self.on_transfer_requested(call.0, to, referred_by);
+            }
+            SipEvent::Transferring { call, new_call } => self.on_transferring(call.0, new_call.0),
+            SipEvent::TransferProgress { call, status, reason } => {
+                self.on_transfer_news(call.0, TransferState::Progress, Some(status), reason);
+            }
+            SipEvent::TransferEnded { call, accepted, status, reason } => {
+                let state = if accepted { TransferState::Accepted } else { TransferState::Failed };
+                self.on_transfer_news(call.0, state, status, reason);
             }
             SipEvent::Digit { call, digit, duration } => {
                 self.notify(&Event::CallDtmf { call: CallId(call.0), digit, duration_ms: duration.as_millis() as u64 });
@@ -69,20 +90,13 @@ impl Switchboard {
         }
     }
 
-    fn account_is(
-        &mut self,
-        account: String,
-        state: AccountState,
-        reason: Option<String>,
-        expires: Option<Duration>,
-        retry: Option<Duration>,
-    ) {
-        let (expires_s, retry_s) = (expires.map(|d| d.as_secs()), retry.map(|d| d.as_secs()));
-        let now = Account { account: account.clone(), state, reason: reason.clone(), expires_s, retry_s };
-        let before = self.accounts.insert(account.clone(), now);
+    fn account_is(&mut self, now: Account) {
+        let before = self.accounts.insert(now.account.clone(), now.clone());
         // a refresh is no news
-        if before.is_none_or(|before| before.state != state || before.reason != reason) {
-            self.server.notify(&Event::AccountState { account, state, reason, expires_s, retry_s }, None);
+        let told = |account: &Account| (account.state, account.reason.clone(), account.seen_as.clone());
+        if before.is_none_or(|before| told(&before) != told(&now)) {
+            let Account { account, state, reason, expires_s, retry_s, seen_as } = now;
+            self.server.notify(&Event::AccountState { account, state, reason, expires_s, retry_s, seen_as }, None);
         }
     }
 
@@ -102,7 +116,13 @@ impl Switchboard {
         }
     }
 
-    fn on_incoming(&mut self, mut record: CallRecord, display_name: Option<String>, source: SocketAddr) {
+    fn on_incoming(
+        &mut self,
+        mut record: CallRecord,
+        display_name: Option<String>,
+        replaces: Option<CallId>,
+        source: SocketAddr,
+    ) {
         let number = record.id.0;
         let call = signaling::CallId(number);
         let refusal = if self.shutting_down || self.live_calls() >= self.config.sip.max_calls {
@@ -111,7 +131,7 @@ impl Switchboard {
             Some(UNAVAILABLE)
         } else {
             // the offer is judged before anybody's telephone rings
-            match self.local_media(Some(source)) {
+            match self.local_media(Some(source), record.account.as_deref()) {
                 Err(error) => {
                     log::error!("{call}: {error}");
                     Some(SERVICE_UNAVAILABLE)
@@ -133,7 +153,7 @@ impl Switchboard {
             self.command(Command::Reject { call, status });
             return;
         }
-        self.notify(&Event::CallIncoming { call: CallId(number), from, to, display_name });
+        self.notify(&Event::CallIncoming { call: CallId(number), from, to, display_name, replaces });
         self.set_state(number, CallState::Incoming);
         match self.config.sip.incoming {
             IncomingPolicy::Auto => {
@@ -162,17 +182,25 @@ impl Switchboard {
 
     fn try_accept(&mut self, number: u32) -> Result<(), engine::EngineError> {
         let Some(record) = self.calls.get_mut(&number) else { return Ok(()) };
-        let Media::Offered(_, local) = &record.media else { return Ok(()) };
+        if !matches!(record.media, Media::Offered(..)) && record.early.is_none() {
+            return Ok(());
+        }
         let call = signaling::CallId(number);
         // from here on signaling's own limit counts: 64*T1 for the ACK
         record.ring_until = None;
         record.answering = true;
+        // what an early answer has said stands
+        if let Some(sdp) = record.early.clone() {
+            self.command(Command::Answer { call, sdp });
+            return Ok(());
+        }
         match record.offer.take() {
             None => {
-                let sdp = sdp::offer(local);
-                self.command(Command::Answer { call, sdp });
+                if let Some(sdp) = record.next_offer(None) {
+                    self.command(Command::Answer { call, sdp });
+                }
             }
-            Some(offer) => match sdp::answer(&offer, local) {
+            Some(offer) => match record.answer_offer(&offer) {
                 Ok((sdp, plan)) => {
                     self.apply_plan(number, &plan)?;
                     self.command(Command::Answer { call, sdp });
@@ -184,18 +212,10 @@ impl Switchboard {
         Ok(())
     }
 
-    /// What we told the far end about our media.
-    fn local(&self, number: u32) -> Option<sdp::LocalMedia> {
-        match &self.calls.get(&number)?.media {
-            Media::Offered(_, local) => Some(local.clone()),
-            Media::Up(up) => Some(up.local.clone()),
-            Media::None | Media::Over(_) => None,
-        }
-    }
-
     fn on_progress(&mut self, number: u32, status: u16, description: Option<String>) {
-        let state = if let (Some(text), Some(local)) = (description, self.local(number)) {
-            match sdp::accept(&text, &local) {
+        let accepted = description.and_then(|text| Some(self.calls.get_mut(&number)?.accept(&text)));
+        let state = if let Some(accepted) = accepted {
+            match accepted {
                 Ok(plan) => {
                     if let Err(error) = self.apply_plan(number, &plan) {
                         log::warn!("c{number}: no early media: {error}");
@@ -222,10 +242,11 @@ impl Switchboard {
     }
 
     fn on_answered(&mut self, number: u32, description: Option<String>) {
-        if let (Some(text), Some(local)) = (description, self.local(number)) {
-            let problem = match sdp::accept(&text, &local) {
+        let accepted = description.and_then(|text| Some(self.calls.get_mut(&number)?.accept(&text)));
+        if let Some(accepted) = accepted {
+            let problem = match accepted {
                 Ok(plan) => self.apply_plan(number, &plan).err().map(|error| error.to_string()),
-                Err(error) => Some(error.to_string()),
+                Err(error) => Some(error),
             };
             if let Some(problem) = problem {
                 self.hang_up_for(number, Cause::Media, &problem);
@@ -238,6 +259,7 @@ impl Switchboard {
             return;
         }
         call.answered = Some(Moment::now());
+        call.until = call.limit.map(|limit| Instant::now() + limit);
         call.ring_until = None;
         call.status = Some(200);
         self.attach_ears(number);
@@ -246,26 +268,31 @@ impl Switchboard {
 
     fn on_reoffer(&mut self, number: u32, offer: Option<String>) {
         let call = signaling::CallId(number);
-        let Some(local) = self.local(number) else { return };
+        let Some(record) = self.calls.get_mut(&number) else { return };
         let answer = match offer {
-            None => Ok(sdp::offer(&local)),
-            Some(offer) => match sdp::answer(&offer, &local) {
+            None => record.next_offer(None).ok_or_else(|| "the call has no media".to_owned()),
+            Some(offer) => match record.answer_offer(&offer) {
                 Ok((answer, plan)) => {
                     self.apply_plan(number, &plan).map(|()| answer).map_err(|error| error.to_string())
                 }
-                Err(error) => Err(error.to_string()),
+                Err(error) => Err(error),
             },
         };
         match answer {
-            Ok(sdp) => self.command(Command::AnswerReoffer { call, sdp }),
+            Ok(sdp) => {
+                self.command(Command::AnswerReoffer { call, sdp });
+                self.tell_reoffer(number, false, true, None, None);
+            }
             Err(error) => {
                 log::info!("{call}: the new offer cannot be accepted: {error}");
                 self.command(Command::RejectReoffer { call, status: NOT_ACCEPTABLE_HERE });
+                self.tell_reoffer(number, false, false, Some(NOT_ACCEPTABLE_HERE), Some(error));
             }
         }
     }
 
     fn on_ended(&mut self, number: u32, cause: EndCause, status: Option<u16>, reason: String) {
+        self.transfers.remove(&number);
         let Some(call) = self.calls.get_mut(&number) else { return };
         let (cause, reason) = match call.hung_up_for.take() {
             Some(ours) => ours,
@@ -318,6 +345,8 @@ fn as_cause(cause: EndCause) -> Cause {
         EndCause::Network => Cause::Network,
         EndCause::Timeout => Cause::Timeout,
         EndCause::Rejected => Cause::Rejected,
+        EndCause::Replaced => Cause::Replaced,
+        EndCause::Transferred => Cause::Transferred,
         _ => Cause::Error,
     }
 }

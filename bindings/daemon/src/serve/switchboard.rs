@@ -2,29 +2,31 @@
 //!
 //! One thread owns it. Everything comes in by the rooms' bounded queues and goes out by them; nothing here touches a
 //! sample on its way in real time, and nothing here waits. The methods are spread over the files that feed it:
-//! [`super::requests`] (clients), [`super::sip`] (signaling), [`super::media`] (engine and ears).
+//! [`super::requests`] (clients), [`super::sip`] (signaling), [`super::transfers`] (both, of calls that change),
+//! [`super::offers`] (what media is agreed on), [`super::media`] (engine and ears).
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use asr::{Ears, StreamId};
 use control::types::{Account, AccountState, CallId, CallState, Event, JackState};
 use control::{ClientId, RequestId, Server};
-use engine::{CallSetup, Codec, Engine, MasterKey, MediaParams, ReservedPort, SrtpParams, SrtpSuite, TelephoneEvent};
-use signaling::net::{Command, Endpoint, local_ip_towards};
-use signaling::sdp::{self, AudioCodec, LocalMedia, MediaPlan};
+use engine::Engine;
+use signaling::SignalingError;
+use signaling::net::{Command, Endpoint};
 
-use super::call::{CallRecord, Media, MediaUp};
+use super::bans::Bans;
+use super::call::CallRecord;
+use super::dialing::DialRules;
 use super::speech::Finished;
+use super::stun::Stun;
 use super::subscriptions::Subscription;
-use crate::config::{CodecName, Config};
+use crate::config::Config;
 
 /// Ended calls that `call.get` still knows.
 const REMEMBERED: usize = 200;
-/// Where nothing is sent: the address whose route tells our own address on the way out (RFC 5737).
-const ELSEWHERE: SocketAddr = SocketAddr::new(IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 1)), 9);
 
 /// A call that was handed to signaling and has no number yet.
 #[derive(Debug)]
@@ -33,6 +35,13 @@ pub(super) struct PendingDial {
     pub(super) request: RequestId,
     pub(super) record: CallRecord,
     pub(super) ring_limit: Duration,
+}
+
+/// A call that signaling was told to make because a far end wanted it, and that has no number yet.
+#[derive(Debug)]
+pub(super) struct PendingTransfer {
+    pub(super) client: ClientId,
+    pub(super) record: CallRecord,
 }
 
 /// What a client's channel carries.
@@ -69,6 +78,13 @@ pub(super) struct Switchboard {
     pub(super) last_tag: u64,
     pub(super) channels: HashMap<(ClientId, u16), Channel>,
     pub(super) accounts: BTreeMap<String, Account>,
+    /// Our address as each account's registrar sees it, where a NAT is in between.
+    pub(super) seen_as: HashMap<String, SocketAddr>,
+    pub(super) stun: Stun,
+    pub(super) rules: DialRules,
+    pub(super) bans: Bans,
+    /// By the number of the call whose far end wanted it.
+    pub(super) transfers: HashMap<u32, PendingTransfer>,
     pub(super) jack: JackState,
     pub(super) began: Instant,
     pub(super) shutting_down: bool,
@@ -82,18 +98,19 @@ impl Switchboard {
         endpoint: Endpoint,
         ears: Ears,
         server: Server,
-    ) -> Self {
+    ) -> Result<Self, SignalingError> {
         let accounts = config
             .accounts
             .iter()
             .map(|account| {
                 let state = AccountState::Unregistered;
-                let known =
-                    Account { account: account.name.clone(), state, reason: None, expires_s: None, retry_s: None };
-                (account.name.clone(), known)
+                (account.name.clone(), Account::new(&account.name, state))
             })
             .collect();
-        Self {
+        let began = Instant::now();
+        let rules = DialRules::new(&config, began)?;
+        let stun = config.sip.stun_server.as_deref().map(Stun::start).unwrap_or_default();
+        Ok(Self {
             config,
             model,
             engine,
@@ -106,10 +123,15 @@ impl Switchboard {
             last_tag: 0,
             channels: HashMap::new(),
             accounts,
+            seen_as: HashMap::new(),
+            stun,
+            rules,
+            bans: Bans::default(),
+            transfers: HashMap::new(),
             jack: JackState::Off,
-            began: Instant::now(),
+            began,
             shutting_down: false,
-        }
+        })
     }
 
     /// Calls that have not ended.
@@ -141,77 +163,6 @@ impl Switchboard {
         }
     }
 
-    /// Binds a port and says what we can, for a call to or from `peer`.
-    pub(super) fn local_media(
-        &self,
-        peer: Option<SocketAddr>,
-    ) -> Result<(ReservedPort, LocalMedia), engine::EngineError> {
-        let port = self.engine.reserve_port()?;
-        let ip = match (self.config.sip.public_address, self.config.media.bind_ip) {
-            (Some(ip), _) => ip,
-            (None, ip) if !ip.is_unspecified() => ip,
-            // media goes where signaling goes
-            _ if !self.endpoint.local_addr().ip().is_unspecified() => self.endpoint.local_addr().ip(),
-            _ => local_ip_towards(peer.unwrap_or(ELSEWHERE)),
-        };
-        let local = LocalMedia {
-            codecs: self
-                .config
-                .media
-                .codecs
-                .iter()
-                .map(|codec| match codec {
-                    CodecName::Pcmu => AudioCodec::Pcmu,
-                    CodecName::Pcma => AudioCodec::Pcma,
-                })
-                .collect(),
-            ..LocalMedia::new(SocketAddr::new(ip, port.port()))
-        };
-        Ok((port, local))
-    }
-
-    /// Lets packets flow as agreed; a call whose media is up is changed.
-    pub(super) fn apply_plan(&mut self, number: u32, plan: &MediaPlan) -> Result<(), engine::EngineError> {
-        let path = self.recording_path(number);
-        let record_all = self.config.recording.enabled;
-        let Some(call) = self.calls.get_mut(&number) else { return Ok(()) };
-        let mut params = media_params(plan);
-        // an IPv6 address offered over IPv4 (linphone does that) cannot be sent to; where the INVITE came from can be
-        if let Some(source) = call.source.filter(|source| source.is_ipv4() != params.remote.is_ipv4()) {
-            params.remote.set_ip(source.ip());
-        }
-        call.codec = Some(plan.codec.name());
-        match std::mem::replace(&mut call.media, Media::None) {
-            Media::Up(mut up) => {
-                let changed = up.handle.update(params);
-                call.media = Media::Up(up);
-                changed
-            }
-            Media::Offered(port, local) => {
-                let recording = call.record.unwrap_or(record_all).then_some(path);
-                // a folder that cannot be made is told by the recorder, as any other failure of the disk
-                if let Some(folder) = recording.as_deref().and_then(std::path::Path::parent) {
-                    let _ = std::fs::create_dir_all(folder);
-                }
-                let setup = CallSetup {
-                    id: engine::CallId(number),
-                    label: call.id.to_string(),
-                    port,
-                    media: params,
-                    record_to: recording.clone(),
-                };
-                let handle = self.engine.add_call(setup)?;
-                call.recording = recording;
-                call.media = Media::Up(Box::new(MediaUp { handle, local, since: Instant::now(), lost_since: None }));
-                Ok(())
-            }
-            other => {
-                call.media = other;
-                Ok(())
-            }
-        }
-    }
-
     /// Lets the ears listen to a call whose media is up.
     pub(super) fn attach_ears(&mut self, number: u32) {
         let Some(call) = self.calls.get_mut(&number) else { return };
@@ -230,12 +181,6 @@ impl Switchboard {
                 self.notify(&Event::DaemonWarning { text });
             }
         }
-    }
-
-    fn recording_path(&self, number: u32) -> PathBuf {
-        let now = jiff::Zoned::now().strftime("%Y%m%d-%H%M%S").to_string();
-        // the process's number keeps two daemons apart that share a folder
-        self.config.recordings_folder().join(format!("{now}-{}-c{number}.wav", std::process::id()))
     }
 
     /// Tells that a response is over, and writes it into the transcript.
@@ -285,36 +230,5 @@ impl Switchboard {
                 self.calls.remove(&oldest);
             }
         }
-    }
-}
-
-/// What was agreed, in the engine's words.
-fn media_params(plan: &MediaPlan) -> MediaParams {
-    let codec = match plan.codec {
-        AudioCodec::Opus => Codec::Opus,
-        AudioCodec::G722 => Codec::G722,
-        AudioCodec::Pcma => Codec::Pcma,
-        _ => Codec::Pcmu,
-    };
-    MediaParams {
-        receive_payload_type: plan.receive_payload_type,
-        telephone_event: plan.telephone_event.map(|digits| TelephoneEvent {
-            payload_type: digits.payload_type,
-            receive_payload_type: digits.receive_payload_type,
-            clock_rate_hz: digits.clock_hz,
-        }),
-        ptime_ms: plan.ptime_ms.into(),
-        rtcp_mux: plan.rtcp_mux,
-        srtp: plan.srtp.as_ref().map(|srtp| SrtpParams {
-            suite: match srtp.suite {
-                sdp::SrtpSuite::AesCm128HmacSha1_32 => SrtpSuite::AesCm128HmacSha1_32,
-                _ => SrtpSuite::AesCm128HmacSha1_80,
-            },
-            local: MasterKey::new(*srtp.local.as_bytes()),
-            remote: MasterKey::new(*srtp.remote.as_bytes()),
-        }),
-        send: plan.send,
-        receive: plan.receive,
-        ..MediaParams::new(plan.remote, codec, plan.payload_type)
     }
 }
