@@ -30,12 +30,12 @@ impl DialRules {
             let allow = account.allow_dial.as_ref()?;
             let guard = match allow.is_empty() {
                 true => Ok(None),
-                false => account_rules(&config.dialing, allow).and_then(|rules| TollGuard::new(rules, now)).map(Some),
+                false => account_rules(&config.dialing, allow).and_then(|rules| TollGuard::new(rules)).map(Some),
             };
             Some(guard.map(|guard| (account.name.clone(), guard)))
         };
         Ok(Self {
-            guard: TollGuard::new(rules(&config.dialing)?, now)?,
+            guard: TollGuard::new(rules(&config.dialing)?)?,
             accounts: config.accounts.iter().filter_map(own).collect::<Result<_, _>>()?,
         })
     }
