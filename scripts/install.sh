@@ -47,6 +47,9 @@ demo  | jackd2              | jackd          | the sound server that calls are p
 demo  | espeak-ng           | espeak-ng      | speaks for the caller and for the agent
 demo  | baresip-core        | baresip        | a telephone of another make at the far end
 test  | sip-tester          | sipp           | many calls at once, and SIP written by hand
+test  | kamailio            | kamailio       | a registrar and proxy that many providers run
+test  | kamailio-tls-modules | /usr/lib/x86_64-linux-gnu/kamailio/modules/tls.so | its TLS
+test  | openssl             | openssl        | makes certificates, good and bad ones
 test  | sox                 | sox            | reads and compares recordings
 test  | valgrind            | valgrind       | counts the instructions of a media tick
 test  | python3             | python3        | runs the tests of the MindRoot plugin
@@ -169,6 +172,10 @@ if ! "${as_root[@]}" apt-get install -y -q --no-install-recommends \
     apt_failed
 fi
 [[ ! -t 1 ]] || printf '\r\e[K'
+# Debian starts a service that it installs; the tests start a Kamailio of their own, and 5060 is not to be taken by another.
+if [[ " ${missing[*]} " == *' kamailio '* && -d /run/systemd/system ]]; then
+    "${as_root[@]}" systemctl disable --now kamailio >>"$log" 2>&1 || note 'the service kamailio could not be switched off'
+fi
 
 hash -r
 use_rust || die "Rust $rust_wanted or later was installed, and still none is found: look at $log"

@@ -16,6 +16,7 @@
 //! | `redirects` | calls that others send on |
 //! | `accounts` | registration |
 //! | `door` | the guard at work: strangers, floods, bans |
+//! | `traces` | what went over the wire, for those who ask |
 //! | `names` | looking up hosts |
 //! | `limits` | the bounds on everything that others can make us keep |
 
@@ -37,6 +38,7 @@ mod replaces;
 mod requests;
 mod responses;
 mod sessions;
+mod traces;
 mod transfer;
 
 use std::{
@@ -63,6 +65,8 @@ use crate::{
     guard::Guard,
     message::{Message, read},
     timer::Timers,
+    toll::TollGuard,
+    trace::{Flow, Trace},
     transaction::ClientState,
     transport::{ConnectionId, Peer},
 };
@@ -101,6 +105,12 @@ pub struct UserAgent {
     /// By the call that was made for each: whom to tell how it gets on.
     referrals: HashMap<CallId, Referral>,
     accounts: Vec<AccountState>,
+    toll: Option<TollGuard>,
+    trace: Trace,
+    /// The Call-IDs of the calls that traces may be kept of.
+    traced: VecDeque<(CallId, String)>,
+    /// The last time that was told.
+    now: Option<Instant>,
     guard: Guard,
     /// Its timer runs.
     vouching: bool,
@@ -133,7 +143,12 @@ impl UserAgent {
         let mut guard_seed = Seed::default();
         rng.fill_bytes(&mut guard_seed);
         let guard = Guard::new(config.guard.clone(), guard_seed)?;
+        let toll = config.toll.clone().map(TollGuard::new).transpose()?;
         let mut agent = UserAgent {
+            toll,
+            trace: Trace::new(config.trace),
+            traced: VecDeque::new(),
+            now: None,
             guard,
             vouching: false,
             rng,
@@ -157,6 +172,7 @@ impl UserAgent {
         };
         for account in agent.config.accounts.clone() {
             let call_id = agent.random_token();
+            agent.trace.begin(&call_id);
             agent.accounts.push(AccountState::new(account, call_id)?);
         }
         Ok(agent)
@@ -164,16 +180,24 @@ impl UserAgent {
 
     /// Takes a datagram in.
     pub fn handle_datagram(&mut self, now: Instant, from: SocketAddr, bytes: &[u8]) {
+        self.now = Some(now);
         self.handle_message(now, &Peer::udp(from), bytes);
     }
 
     /// Takes a message in: a datagram, or one whole message out of a stream, from a peer whose `connection` is set.
     pub fn handle_message(&mut self, now: Instant, from: &Peer, bytes: &[u8]) {
+        self.now = Some(now);
         self.counters.received += 1;
         if !self.admits(now, from) {
             return;
         }
-        match read(bytes) {
+        let message = read(bytes);
+        if let Ok((_, meta)) = &message
+            && self.guard.serves(now, from.address.ip())
+        {
+            self.record(now, Flow::Received, from, &meta.call_id, bytes);
+        }
+        match message {
             Ok((Message::Request(request), meta)) => self.on_request(now, from, request, meta),
             Ok((Message::Response(response), meta)) => self.on_response(now, response, meta),
             Err(bad) => self.on_bad_message(now, from, bad),
@@ -183,17 +207,20 @@ impl UserAgent {
     /// The system said that nothing listens there (an ICMP error), or that there is no way. Requests that have had no answer
     /// are given up when it says so twice.
     pub fn handle_unreachable(&mut self, now: Instant, to: SocketAddr) {
+        self.now = Some(now);
         self.on_unreachable(now, to);
     }
 
     /// A connection broke (`peer.connection` says which), or could not be made (it is `None`). `reason` is one sentence for
     /// people. Requests that wait for an answer from there go to the next server, or are given up.
     pub fn handle_closed(&mut self, now: Instant, peer: &Peer, reason: &str) {
+        self.now = Some(now);
         self.on_closed(now, peer, reason);
     }
 
     /// Does what is due.
     pub fn handle_timeout(&mut self, now: Instant) {
+        self.now = Some(now);
         self.start_accounts(now);
         while let Some(key) = self.timers.pop_due(now) {
             match key {
@@ -230,6 +257,7 @@ impl UserAgent {
     /// Answers [`UserAgent::poll_resolve`]: servers in order of preference, and how long that may be remembered. No server at
     /// all: the name was not found.
     pub fn handle_resolved(&mut self, now: Instant, id: ResolveId, targets: &[Target], life: Duration) {
+        self.now = Some(now);
         // a socket of one family cannot send to the other
         let local = self.config.local;
         // except one that listens on every address of a machine with both
@@ -256,6 +284,7 @@ impl UserAgent {
     /// # Errors
     /// Nothing was sent: no such account, an address that cannot be dialled, or too many calls.
     pub fn dial(&mut self, now: Instant, dial: Dial) -> Result<CallId, SignalingError> {
+        self.now = Some(now);
         self.do_dial(now, &dial)
     }
 
@@ -276,6 +305,7 @@ impl UserAgent {
     /// # Errors
     /// No such call, it is not waiting for an answer, or too many of these wait for their acknowledgement.
     pub fn progress(&mut self, now: Instant, call: CallId, sdp: String) -> Result<(), SignalingError> {
+        self.now = Some(now);
         self.send_progress(now, call, 183, Some(sdp))
     }
 
@@ -285,6 +315,7 @@ impl UserAgent {
     /// # Errors
     /// No such call, it is not up, or the offer before is not answered.
     pub fn reoffer(&mut self, now: Instant, call: CallId, sdp: String) -> Result<(), SignalingError> {
+        self.now = Some(now);
         self.do_reoffer(now, call, sdp)
     }
 
@@ -307,6 +338,7 @@ impl UserAgent {
     /// # Errors
     /// No such call, it is not up, a transfer is under way, or an address that cannot be called.
     pub fn transfer(&mut self, now: Instant, call: CallId, to: &str) -> Result<(), SignalingError> {
+        self.now = Some(now);
         self.do_transfer(now, call, to)
     }
 
@@ -315,6 +347,7 @@ impl UserAgent {
     /// # Errors
     /// One of the calls is not there or not up, they are the same, or a transfer is under way.
     pub fn transfer_to(&mut self, now: Instant, call: CallId, other: CallId) -> Result<(), SignalingError> {
+        self.now = Some(now);
         self.do_transfer_to(now, call, other)
     }
 
@@ -324,6 +357,7 @@ impl UserAgent {
     /// # Errors
     /// No such call, nothing was asked, or an address that cannot be called (the far end is then refused).
     pub fn accept_transfer(&mut self, now: Instant, call: CallId, sdp: String) -> Result<(), SignalingError> {
+        self.now = Some(now);
         self.do_accept_transfer(now, call, sdp)
     }
 
@@ -332,6 +366,7 @@ impl UserAgent {
     /// # Errors
     /// No such call, nothing was asked, or the status is none that refuses.
     pub fn reject_transfer(&mut self, now: Instant, call: CallId, status: u16) -> Result<(), SignalingError> {
+        self.now = Some(now);
         self.do_reject_transfer(now, call, status)
     }
 
@@ -340,6 +375,7 @@ impl UserAgent {
     /// # Errors
     /// No such call, or it is not waiting for an answer.
     pub fn ring(&mut self, now: Instant, call: CallId) -> Result<(), SignalingError> {
+        self.now = Some(now);
         self.send_progress(now, call, 180, None)
     }
 
@@ -348,6 +384,7 @@ impl UserAgent {
     /// # Errors
     /// No such call, or it is not waiting for an answer.
     pub fn answer(&mut self, now: Instant, call: CallId, sdp: String) -> Result<(), SignalingError> {
+        self.now = Some(now);
         self.do_answer(now, call, &sdp)
     }
 
@@ -356,6 +393,7 @@ impl UserAgent {
     /// # Errors
     /// No such call, it is not waiting for an answer, or the status is none that refuses.
     pub fn reject(&mut self, now: Instant, call: CallId, status: u16) -> Result<(), SignalingError> {
+        self.now = Some(now);
         self.do_reject(now, call, status)
     }
 
@@ -365,6 +403,7 @@ impl UserAgent {
     /// # Errors
     /// No such call.
     pub fn hangup(&mut self, now: Instant, call: CallId) -> Result<(), SignalingError> {
+        self.now = Some(now);
         self.do_hangup(now, call)
     }
 
@@ -373,6 +412,7 @@ impl UserAgent {
     /// # Errors
     /// No such call, or nothing was offered.
     pub fn answer_reoffer(&mut self, now: Instant, call: CallId, sdp: String) -> Result<(), SignalingError> {
+        self.now = Some(now);
         self.do_answer_reoffer(now, call, &sdp)
     }
 
@@ -381,6 +421,7 @@ impl UserAgent {
     /// # Errors
     /// No such call, nothing was offered, or the status is none that refuses.
     pub fn reject_reoffer(&mut self, now: Instant, call: CallId, status: u16) -> Result<(), SignalingError> {
+        self.now = Some(now);
         if !(300..=699).contains(&status) {
             return Err(SignalingError::BadStatus(status));
         }
@@ -393,6 +434,7 @@ impl UserAgent {
 
     /// Ends all calls, removes all bindings and takes nothing new. Go on until [`UserAgent::is_idle`].
     pub fn shutdown(&mut self, now: Instant) {
+        self.now = Some(now);
         self.closed = true;
         // what is left takes less time than those that we deal with are known for
         for timer in [TimerKey::Vouch, TimerKey::Network] {
@@ -462,6 +504,7 @@ impl UserAgent {
 
     fn remove_call(&mut self, id: CallId) {
         if let Some(call) = self.calls.remove(&id) {
+            self.trace.end(&call.call_id);
             if let Some(dialog) = &call.dialog {
                 self.keep_for_referrals(id, dialog);
             }

@@ -261,7 +261,11 @@ pub(crate) struct Call {
     /// The call that ends when this one is answered.
     pub(crate) replaces: Option<CallId>,
     pub(crate) redirect: Redirect,
-    /// When ringing, or cancelling, has taken too long.
+    /// It is ours, and the outgoing guard knows of it.
+    pub(crate) outgoing: bool,
+    /// How long it may last once it is up.
+    pub(crate) longest: Option<std::time::Duration>,
+    /// When ringing, or cancelling, has taken too long; when a call that is up has.
     pub(crate) limit: Option<Instant>,
 }
 
@@ -291,6 +295,8 @@ impl Call {
             replaces: None,
             redirect: Redirect::default(),
             addresses: Vec::new(),
+            outgoing: false,
+            longest: None,
             limit: None,
         }
     }

@@ -28,6 +28,9 @@ pub enum SignalingError {
         /// What is wrong with it.
         why: &'static str,
     },
+    /// The outgoing guard does not permit the call.
+    #[error(transparent)]
+    Toll(#[from] crate::toll::Refusal),
     /// A configured value cannot be written into a SIP message.
     #[error("{field} {why}")]
     BadConfig {

@@ -2,7 +2,7 @@
 
 use std::{fmt, net::SocketAddr, time::Duration};
 
-use crate::{guard::Ban, transport::Transport};
+use crate::{guard::Ban, trace::CallTrace, transport::Transport};
 
 /// Names a call for as long as the process runs; numbers are never used twice. Shown as `c17`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -203,6 +203,20 @@ pub enum Event {
         /// Why, in one sentence.
         reason: String,
     },
+    /// Answers [`crate::net::Command::Trace`].
+    Trace {
+        /// The tag given with the command.
+        tag: u64,
+        /// What went over the wire; `None`: nothing is kept of it (any more).
+        trace: Option<Box<CallTrace>>,
+    },
+    /// Answers [`crate::net::Command::Bans`].
+    Bans {
+        /// The tag given with the command.
+        tag: u64,
+        /// Who is banned, the longest first.
+        bans: Vec<Ban>,
+    },
     /// Answers [`crate::net::Command::Dial`]: the call has this number now.
     Dialing {
         /// The tag given with the command.
@@ -225,6 +239,8 @@ pub enum Event {
 pub enum EndCause {
     /// We hung up (or cancelled, or rejected).
     LocalHangup,
+    /// The call has lasted as long as a call may (`toll.max_duration`).
+    TooLong,
     /// The far end hung up an answered call.
     RemoteHangup,
     /// The caller gave up before we answered.
@@ -260,6 +276,7 @@ impl EndCause {
     pub fn as_str(self) -> &'static str {
         match self {
             EndCause::LocalHangup => "hangup",
+            EndCause::TooLong => "too_long",
             EndCause::RemoteHangup => "remote_hangup",
             EndCause::Cancelled => "cancelled",
             EndCause::Busy => "busy",

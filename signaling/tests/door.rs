@@ -13,6 +13,8 @@ use common::{
 use mr_sip_signaling::{
     Account, EndCause, Event, Password, UserAgentConfig,
     guard::{GuardConfig, Offence, Strangers},
+    toll::TollConfig,
+    trace::{Arrows, ladder},
 };
 
 const STRANGER: &str = "203.0.113.9:5060";
@@ -222,4 +224,83 @@ fn an_answer_to_what_we_asked_is_heard_wherever_it_comes_from() {
     );
     says(&mut net, "203.0.113.10:5060", bye.as_bytes());
     assert_eq!(net.ended(0).1, EndCause::RemoteHangup);
+}
+
+/// An agent that may call what the configuration says.
+fn dialling(configure: impl FnOnce(&mut TollConfig)) -> Net {
+    let mut config = UserAgentConfig::new(address(1));
+    let mut toll = TollConfig::default();
+    configure(&mut toll);
+    config.toll = Some(toll);
+    Net::new(vec![config], Link::GOOD, 4)
+}
+
+#[test]
+fn case_15_what_is_denied_is_not_called_and_the_error_names_the_rule() {
+    let mut net = dialling(|toll| toll.concurrent = Some(2));
+    let now = net.now;
+    for to in ["sip:+19005551234@10.0.0.50", "sip:%2B1900555@10.0.0.50", "sip:112@10.0.0.50"] {
+        let error = net.agents[0].dial(now, common::dial(to)).unwrap_err().to_string();
+        assert!(error.contains("toll."), "{to}: {error}");
+    }
+    assert!(net.seen.is_empty());
+    for i in 0..2 {
+        net.agents[0].dial(now, common::dial(format!("sip:10{i}@10.0.0.50"))).unwrap();
+    }
+    let error = net.agents[0].dial(now, common::dial("sip:103@10.0.0.50")).unwrap_err().to_string();
+    assert!(error.contains("toll.concurrent"), "{error}");
+    for _ in 0..2 {
+        net.soon();
+    }
+    assert_eq!(net.kinds_to_peer(), ["INVITE", "INVITE"]);
+}
+
+#[test]
+fn case_15_a_call_ends_when_it_has_lasted_as_long_as_it_may() {
+    let mut net = dialling(|toll| toll.max_duration = Some(MINUTE * 2));
+    let now = net.now;
+    let call = net.agents[0].dial(now, common::dial("sip:bob@10.0.0.50")).unwrap();
+    net.soon();
+    let invite = net.to_peer("INVITE");
+    let headers = "Contact: <sip:bob@10.0.0.50>\r\nContent-Type: application/sdp\r\n";
+    net.peer_says(&response(&invite, "200 OK", "b", headers, &sdp(7000)));
+    net.answered(0);
+    net.run(MINUTE * 2 - Duration::from_secs(1));
+    assert!(net.events[0].is_empty());
+    assert_eq!(net.ended(0), (call, EndCause::TooLong, None));
+    net.soon();
+    net.to_peer("BYE");
+}
+
+#[test]
+fn case_46_a_trace_shows_the_call_and_no_secret() {
+    let mut net = guarded(Strangers::Ignore);
+    let mut dial = common::dial("+49301234");
+    dial.account = Some("pbx".into());
+    dial.sdp.push_str("a=crypto:1 AES_CM_128_HMAC_SHA1_80 inline:c2VjcmV0c2VjcmV0c2VjcmV0c2VjcmV0c2VjcmV0\r\n");
+    let now = net.now;
+    let call = net.agents[0].dial(now, dial).unwrap();
+    net.soon();
+    let invite = net.to_peer("INVITE");
+    let challenge = "WWW-Authenticate: Digest realm=\"home\", nonce=\"n1\", qop=\"auth\"\r\n";
+    net.peer_says(&response(&invite, "401 Unauthorized", "a", challenge, ""));
+    net.soon();
+    let again = net.to_peer("INVITE");
+    assert!(again.text.contains("response=\""));
+    net.peer_says(&response(&again, "486 Busy Here", "b", "", ""));
+    net.ended(0);
+    let trace = net.agents[0].trace(call).expect("a trace");
+    let kinds: Vec<_> = ladder(&trace, Arrows::Ascii).lines().map(str::to_owned).collect();
+    let text = kinds.join("\n");
+    for part in ["INVITE", "401 Unauthorized", "ACK", "486 Busy Here"] {
+        assert!(text.contains(part), "{part} is missing in\n{text}");
+    }
+    for message in &trace.messages {
+        let text = String::from_utf8_lossy(&message.bytes);
+        assert!(
+            !text.contains("c2VjcmV0") && !text.contains(&again.text[again.text.find("response=").unwrap()..][..20]),
+            "{text}"
+        );
+    }
+    assert_eq!(net.agents[0].trace(mr_sip_signaling::CallId(99)), None);
 }

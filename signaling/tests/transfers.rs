@@ -349,7 +349,7 @@ fn attended(net: &mut Net) {
     net.agents[2].answer(net.now, incoming, sdp(6002)).unwrap();
     assert_eq!(net.answered(1).0, new_call);
     assert_eq!(net.ended(2), (carols, EndCause::Replaced, None));
-    assert_eq!(transferred(net, 0).1, true);
+    assert!(transferred(net, 0).1);
     let mut ends = [net.ended(0), net.ended(0)].map(|(call, cause, _)| (call, cause));
     ends.sort_by_key(|(call, _)| *call);
     assert_eq!(ends.map(|(call, _)| call), [to_bob, to_carol]);

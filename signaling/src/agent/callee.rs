@@ -10,6 +10,7 @@ use crate::{
     event::{CallId, EndCause, Event},
     message::{Meta, Method, Request, Response, body_text},
     sdp::LocalSession,
+    toll::TollGuard,
     transaction::TIMEOUT,
     transport::Peer,
 };
@@ -80,7 +81,7 @@ impl UserAgent {
             limit: Some(now + self.config.ring_limit),
             ..Call::new(id, account, call_id, local_tag, state)
         };
-        self.calls.insert(id, call);
+        self.keep(id, call);
         self.know(now, id, from.address.ip());
         self.refresh_call(id);
     }
@@ -122,7 +123,8 @@ impl UserAgent {
             Some(_) => {}
         }
         call.ok = Some(PendingOk::new(now, key.clone(), invite.meta.cseq, true, !invite.has_offer && !settled));
-        call.limit = None;
+        call.longest = self.toll.as_ref().and_then(TollGuard::max_duration);
+        call.limit = call.longest.map(|longest| now + longest);
         let replaced = call.replaces.take();
         self.answer_session(now, id, &request, &mut response);
         self.respond(now, &key, response);

@@ -1,6 +1,9 @@
 //! Calls of ours until they are answered, and the end of calls of either kind.
 
-use std::{collections::VecDeque, time::Instant};
+use std::{
+    collections::VecDeque,
+    time::{Duration, Instant},
+};
 
 use super::{
     UserAgent, limits,
@@ -137,6 +140,7 @@ impl UserAgent {
         };
 
         let own_headers = checked_headers(&dial.headers)?;
+        let longest = self.permit(now, &uri)?;
         let id = self.new_call_id();
         let (call_id, local_tag) = (self.random_token(), self.random_token());
         let mut session = LocalSession::new(self.session_number());
@@ -169,13 +173,22 @@ impl UserAgent {
         let call = Call {
             session,
             agreed: Some(dial.sdp.clone()),
+            outgoing: true,
+            longest,
             limit: Some(now + self.config.ring_limit),
             ..Call::new(id, account, call_id, local_tag, State::Calling(None))
         };
-        self.calls.insert(id, call);
+        self.keep(id, call);
         self.refresh_call(id);
         let invite = Outgoing { backups, ..Outgoing::new(request, Owner::Invite(id), account, hop) };
         Ok(Prepared { id, invite })
+    }
+
+    /// Asks the outgoing guard (case 15); how long the call may last.
+    pub(super) fn permit(&mut self, now: Instant, uri: &Uri) -> Result<Option<Duration>, SignalingError> {
+        let Some(toll) = &mut self.toll else { return Ok(None) };
+        let running = self.calls.values().filter(|call| call.outgoing && call.is_live()).count();
+        Ok(toll.ask(now, &uri.to_string(), running)?.max_duration)
     }
 
     /// What is to be dialled, as the URI of a request.
@@ -294,7 +307,7 @@ impl UserAgent {
             let sdp = body_text(&response.headers, &response.body, SDP).or(early_answer);
             call.state = State::Up;
             call.dialog = Some(dialog);
-            call.limit = None;
+            call.limit = call.longest.map(|longest| now + longest);
             call.offering.tries = 0;
             self.on_session_answered(now, id, response);
             self.report(now, id, response.status, &words(response), true);
@@ -326,10 +339,14 @@ impl UserAgent {
         Ok(())
     }
 
-    /// Ringing has taken too long.
+    /// Ringing has taken too long, or the call itself.
     pub(super) fn on_limit(&mut self, now: Instant, id: CallId) {
         let Some(call) = self.calls.get(&id) else { return };
-        if call.is_live() {
+        if matches!(call.state, State::Up) {
+            let longest = call.longest.unwrap_or_default().as_secs();
+            let reason = format!("the call has lasted for {longest} s, as long as a call may");
+            self.give_up(now, id, 480, EndCause::TooLong, None, &reason);
+        } else if call.is_live() {
             self.give_up(now, id, 480, EndCause::NoAnswer, None, "nobody answered in time");
         } else {
             self.remove_call(id);

@@ -12,6 +12,8 @@ use super::UserAgent;
 use crate::{
     account::Account,
     guard::GuardConfig,
+    toll::TollConfig,
+    trace::TraceConfig,
     transport::{Peer, Transport},
 };
 
@@ -111,6 +113,10 @@ pub struct UserAgentConfig {
     pub ring_limit: Duration,
     /// Who may talk to us, and how much.
     pub guard: GuardConfig,
+    /// Whom we may call, how often and how long; `None`: anybody.
+    pub toll: Option<TollConfig>,
+    /// How much of what was said is kept.
+    pub trace: TraceConfig,
     /// How long a call may last without a sign from its other end (RFC 4028), 90 s at least; `None`: we do not ask for that,
     /// but do as others ask.
     pub session_expires: Option<Duration>,
@@ -138,6 +144,8 @@ impl UserAgentConfig {
             max_calls: 1000,
             ring_limit: Duration::from_secs(180),
             guard: GuardConfig::default(),
+            toll: None,
+            trace: TraceConfig::default(),
             session_expires: Some(DEFAULT_SESSION_EXPIRES),
             refer: ReferPolicy::Refuse,
             redirects: false,

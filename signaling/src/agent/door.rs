@@ -37,13 +37,18 @@ impl UserAgent {
     /// A connection was opened and not used, or not as SIP is spoken.
     pub fn offend(&mut self, now: Instant, from: IpAddr, offence: Offence) {
         if let Some(ban) = self.guard.offend(now, from, offence) {
-            self.events.push_back(Event::Banned { ban });
+            self.tell(Event::Banned { ban });
         }
     }
 
     /// Who is banned, the longest first.
     pub fn bans(&self, now: Instant) -> Vec<Ban> {
         self.guard.bans(now)
+    }
+
+    pub(crate) fn tell_bans(&mut self, now: Instant, tag: u64) {
+        let bans = self.bans(now);
+        self.tell(Event::Bans { tag, bans });
     }
 
     /// Ends a ban. False: there was none.

@@ -350,6 +350,7 @@ impl UserAgent {
 
     pub(super) fn transmit(&mut self, to: Peer, bytes: Vec<u8>) {
         self.counters.sent += 1;
+        self.record_sent(&to, &bytes);
         self.transmits.push_back(Transmit { to, bytes });
     }
 

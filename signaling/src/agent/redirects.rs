@@ -45,6 +45,11 @@ impl UserAgent {
     fn redirect_to(&mut self, now: Instant, key: &ClientKey, target: &Uri) -> bool {
         let Some(client) = self.clients.get(key) else { return false };
         let Ok(uri) = self.destination(&target.to_string(), client.account) else { return false };
+        // whoever redirects must not have us call what we may not call (case 14)
+        if self.permit(now, &uri).is_err() {
+            return false;
+        }
+        let Some(client) = self.clients.get(key) else { return false };
         let mut again = self.once_more(client);
         // a configured proxy stays in between; else the call goes where the URI says
         let proxied = client.account.and_then(|a| self.accounts.get(a)).is_some_and(|a| !a.config.proxies.is_empty());

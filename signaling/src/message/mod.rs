@@ -26,6 +26,7 @@ pub(crate) use name_addr::{NameAddr, unquote};
 pub(crate) use read::{BadMessage, Problem, body_text, is_type, read};
 pub(crate) use uri::{Uri, escape_user, literal, read_host_port};
 pub(crate) use via::{MAGIC_COOKIE, Via};
+pub(crate) use write::call_id_of;
 
 use std::fmt;
 

@@ -41,3 +41,11 @@ fn push_line(text: &mut String, line: &str) {
     text.extend(line.chars().map(|c| if BREAKS.contains(&c) { ' ' } else { c }));
     text.push_str("\r\n");
 }
+
+/// The Call-ID of a message that was written here, found without reading all of it.
+pub(crate) fn call_id_of(bytes: &[u8]) -> Option<&str> {
+    const NAME: &[u8] = b"\r\nCall-ID: ";
+    let start = bytes.windows(NAME.len()).position(|part| part == NAME)? + NAME.len();
+    let rest = bytes.get(start..)?;
+    std::str::from_utf8(rest.get(..rest.iter().position(|b| *b == b'\r')?)?).ok()
+}

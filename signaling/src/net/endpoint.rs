@@ -146,6 +146,29 @@ pub enum Command {
         /// 300 to 699, usually 603.
         status: u16,
     },
+    /// What went over the wire; [`Event::Trace`] answers with the same tag.
+    Trace {
+        /// Chosen by the caller.
+        tag: u64,
+        /// Of what.
+        of: Traced,
+    },
+    /// Who is banned; [`Event::Bans`] answers with the same tag.
+    Bans {
+        /// Chosen by the caller.
+        tag: u64,
+    },
+    /// Ends a ban.
+    Pardon(IpAddr),
+}
+
+/// What messages are kept of.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Traced {
+    /// A call that is up or has ended lately.
+    Call(CallId),
+    /// An account's registration, by the account's name.
+    Account(String),
 }
 
 /// What the loop counted.
@@ -510,6 +533,18 @@ impl Running {
             Command::Hangup(call) => agent.hangup(now, call),
             Command::AnswerReoffer { call, sdp } => agent.answer_reoffer(now, call, sdp),
             Command::RejectReoffer { call, status } => agent.reject_reoffer(now, call, status),
+            Command::Trace { tag, of } => {
+                agent.tell_trace(tag, &of);
+                Ok(())
+            }
+            Command::Bans { tag } => {
+                agent.tell_bans(now, tag);
+                Ok(())
+            }
+            Command::Pardon(address) => {
+                agent.pardon(now, address);
+                Ok(())
+            }
         };
         // the call ended while the command was on its way; its event is in the queue
         if let Err(e) = done {

@@ -28,7 +28,7 @@ mod unreachable;
 
 pub use config::{EndpointConfig, TcpListen};
 pub use dns::DnsConfig;
-pub use endpoint::{COMMAND_QUEUE, Command, EVENT_QUEUE, Endpoint, EndpointStats};
+pub use endpoint::{COMMAND_QUEUE, Command, EVENT_QUEUE, Endpoint, EndpointStats, Traced};
 pub use streams::{StreamLimits, StreamStats};
 pub use tls::TlsConfig;
 

@@ -224,18 +224,19 @@ impl fmt::Display for Reading<'_> {
 pub struct TollGuard {
     config: TollConfig,
     limit: Option<Limit>,
-    epoch: Instant,
+    /// Where its clock begins: the first time that it was asked.
+    epoch: Option<Instant>,
     bucket: Bucket,
     /// When the calls of each quota were made, the oldest first.
     made: Vec<VecDeque<Instant>>,
 }
 
 impl TollGuard {
-    /// An outgoing guard whose clock begins now.
+    /// An outgoing guard that has permitted nothing yet.
     ///
     /// # Errors
     /// [`SignalingError::BadConfig`]: a rate or a quota is none, a list is too long, a country's number is not of digits.
-    pub fn new(config: TollConfig, now: Instant) -> Result<TollGuard, SignalingError> {
+    pub fn new(config: TollConfig) -> Result<TollGuard, SignalingError> {
         let check = |good: bool, field: &str, why| match good {
             true => Ok(()),
             false => Err(SignalingError::BadConfig { field: field.to_owned(), why }),
@@ -259,7 +260,7 @@ impl TollGuard {
         check(quotas, "toll.quotas", "must be of up to 100,000 calls within more than no time")?;
         let limit = config.rate.map(|rate| rate.limit("toll.rate")).transpose()?;
         let made = config.quotas.iter().map(|_| VecDeque::new()).collect();
-        Ok(TollGuard { limit, epoch: now, bucket: Bucket::default(), made, config })
+        Ok(TollGuard { limit, epoch: None, bucket: Bucket::default(), made, config })
     }
 
     /// Asks whether a call may be made, and counts it if so, whatever becomes of it. `destination`: the Request-URI as it will
@@ -365,7 +366,7 @@ impl TollGuard {
     }
 
     fn take_token(&mut self, now: Instant) -> Result<(), Refusal> {
-        let time = now.saturating_duration_since(self.epoch).as_nanos();
+        let time = now.saturating_duration_since(*self.epoch.get_or_insert(now)).as_nanos();
         let time = u64::try_from(time).unwrap_or(u64::MAX);
         match (self.limit, self.config.rate) {
             (Some(limit), Some(rate)) if !self.bucket.take(time, limit) => Err(Refusal::TooFast(rate)),

@@ -10,7 +10,7 @@ fn toll(change: impl FnOnce(&mut TollConfig)) -> (TollGuard, Instant) {
     let now = Instant::now();
     let mut config = TollConfig { rate: None, ..TollConfig::default() };
     change(&mut config);
-    (TollGuard::new(config, now).unwrap(), now)
+    (TollGuard::new(config).unwrap(), now)
 }
 
 /// Why it is not called; empty if it is.
@@ -175,7 +175,7 @@ fn a_senseless_configuration_is_refused_by_the_key_that_is_wrong() {
     let error = |change: fn(&mut TollConfig)| {
         let mut config = TollConfig::default();
         change(&mut config);
-        TollGuard::new(config, Instant::now()).unwrap_err().to_string()
+        TollGuard::new(config).unwrap_err().to_string()
     };
     assert!(error(|c| c.rate = Some(Rate::new(0.0, 1))).starts_with("toll.rate "));
     assert!(error(|c| c.international = vec!["+".into()]).starts_with("toll.international "));
@@ -184,5 +184,5 @@ fn a_senseless_configuration_is_refused_by_the_key_that_is_wrong() {
     assert!(TollConfig::default().deny.len() == PREMIUM.len(), "each of them can be read");
     let quotas = vec![Quota { to: all, calls: 1_000_000, within: Duration::from_secs(1) }];
     let config = TollConfig { quotas, ..TollConfig::default() };
-    assert!(TollGuard::new(config, Instant::now()).is_err());
+    assert!(TollGuard::new(config).is_err());
 }

@@ -75,7 +75,7 @@ impl Drawing {
         let mut named = HashSet::new();
         for path in call.messages.iter().map(|m| m.path) {
             if named.insert((path.local, path.transport)) {
-                push_line(out, &format!("  us  {} {}", path.local, path.transport));
+                push_line(out, &format!("  us  {} {}", path.local, path.transport.as_param()));
             }
         }
         for (i, far) in self.far.iter().enumerate() {

@@ -29,6 +29,8 @@ use std::{
     time::Instant,
 };
 
+use crate::transport::Transport;
+
 pub use ladder::{Arrows, ladder};
 pub use pcap::pcap;
 pub use redact::redact;
@@ -70,27 +72,6 @@ pub enum Flow {
     Sent,
     /// To us.
     Received,
-}
-
-/// What a message went over.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Transport {
-    /// UDP.
-    Udp,
-    /// TCP.
-    Tcp,
-    /// TLS over TCP.
-    Tls,
-}
-
-impl fmt::Display for Transport {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Transport::Udp => "udp",
-            Transport::Tcp => "tcp",
-            Transport::Tls => "tls",
-        })
-    }
 }
 
 /// How a message travelled.

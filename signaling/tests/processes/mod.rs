@@ -4,6 +4,7 @@
 use std::{
     io::Read,
     net::{Ipv4Addr, UdpSocket},
+    os::unix::process::CommandExt,
     process::{Child, Command, Stdio},
     sync::{Arc, Mutex},
     thread,
@@ -21,6 +22,8 @@ pub struct Running {
 impl Running {
     /// Starts it. `package` is Debian's.
     pub fn start(mut command: Command, name: &'static str, package: &str) -> Running {
+        // a group of its own, so that it is ended with all that it has started
+        command.process_group(0);
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         match command.spawn() {
             Ok(mut child) => {
@@ -71,14 +74,6 @@ impl Running {
         assert!(asked.is_ok_and(|s| s.success()), "{} cannot be asked to end", self.name);
     }
 
-    /// Waits for it to end, well or not.
-    pub fn ends(&mut self, limit: Duration) {
-        let until = Instant::now() + limit;
-        while matches!(self.child.try_wait(), Ok(None)) && Instant::now() < until {
-            thread::sleep(Duration::from_millis(10));
-        }
-    }
-
     /// Waits for it to end well.
     #[track_caller]
     pub fn succeeds(&mut self, limit: Duration) {
@@ -96,6 +91,8 @@ impl Running {
 
 impl Drop for Running {
     fn drop(&mut self) {
+        let group = format!("-{}", self.child.id());
+        let _ = Command::new("kill").args(["-KILL", "--", &group]).stderr(Stdio::null()).status();
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
