@@ -61,8 +61,6 @@ pub enum Command {
         /// The call.
         dial: Dial,
     },
-    /// See [`UserAgent::pardon`].
-    Pardon(IpAddr),
     /// See [`UserAgent::ring`].
     Ring(CallId),
     /// See [`UserAgent::progress`].
@@ -514,10 +512,6 @@ impl Running {
         let done = match command {
             Command::Dial { tag, dial } => {
                 agent.dial_tagged(now, tag, dial);
-                Ok(())
-            }
-            Command::Pardon(address) => {
-                agent.pardon(now, address);
                 Ok(())
             }
             Command::Ring(call) => agent.ring(now, call),

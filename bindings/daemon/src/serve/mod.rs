@@ -21,6 +21,7 @@ mod speech;
 pub(crate) mod stun;
 mod subscriptions;
 mod switchboard;
+mod traces;
 mod transfers;
 
 use std::io;
