@@ -244,7 +244,7 @@ fn fix(reason: &str, account: &Account) -> String {
     if has(&["401", "403", "407", "password", "credential", "refused the"]) {
         return "check user, password and auth_user; some providers block for a while after wrong ones".to_owned();
     }
-    if has(&["not found", "name"]) {
+    if has(&["not found", "no address", "name"]) {
         return "check the registrar's name and the name servers".to_owned();
     }
     let port = match account.transport {
