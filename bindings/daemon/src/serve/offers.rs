@@ -114,7 +114,7 @@ impl Switchboard {
                 Ok(())
             }
         };
-        call.codec = Some(plan.codec.name());
+        call.codec = Some(codec_name(plan.codec));
         call.srtp = plan.srtp.as_ref().map(|srtp| srtp.suite.name());
         call.takes_digits = plan.telephone_event.is_some();
         self.tell_hold(number, plan);
@@ -185,6 +185,14 @@ fn audio_codec(codec: CodecName) -> AudioCodec {
         CodecName::G722 => AudioCodec::G722,
         CodecName::Pcmu => AudioCodec::Pcmu,
         CodecName::Pcma => AudioCodec::Pcma,
+    }
+}
+
+/// As the configuration writes it; SDP writes `opus` small.
+fn codec_name(codec: AudioCodec) -> &'static str {
+    match codec {
+        AudioCodec::Opus => "OPUS",
+        other => other.name(),
     }
 }
 

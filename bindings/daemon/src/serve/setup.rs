@@ -65,6 +65,8 @@ pub(super) fn endpoint_config(config: &Config) -> EndpointConfig {
         config::ReferPolicy::Ask => ReferPolicy::Ask,
     };
     agent.redirects = sip.redirects;
+    agent.trace.calls = sip.trace_calls;
+    agent.toll = super::dialing::patterns_only(&config.dialing).ok();
     EndpointConfig {
         tcp: if sip.tcp { TcpListen::LikeUdp } else { TcpListen::Off },
         tls: sip.tls_bind,

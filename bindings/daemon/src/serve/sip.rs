@@ -51,6 +51,7 @@ impl Switchboard {
                 let reason = Some(reason);
                 self.account_is(Account { reason, ..Account::new(&account, AccountState::Unreachable) });
             }
+            SipEvent::Trace { tag, trace } => self.on_trace(tag, trace.as_deref()),
             SipEvent::Banned { ban } => self.on_banned(&ban),
             SipEvent::Dialing { tag, call } => self.on_dialing(tag, call.0),
             SipEvent::DialFailed { tag, error } => {

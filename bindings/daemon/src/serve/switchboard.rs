@@ -23,6 +23,7 @@ use super::dialing::DialRules;
 use super::speech::Finished;
 use super::stun::Stun;
 use super::subscriptions::Subscription;
+use super::traces::PendingTrace;
 use crate::config::Config;
 
 /// Ended calls that `call.get` still knows.
@@ -83,6 +84,8 @@ pub(super) struct Switchboard {
     pub(super) stun: Stun,
     pub(super) rules: DialRules,
     pub(super) bans: Bans,
+    /// Traces that signaling was asked for, by tag.
+    pub(super) traces: HashMap<u64, PendingTrace>,
     /// By the number of the call whose far end wanted it.
     pub(super) transfers: HashMap<u32, PendingTransfer>,
     pub(super) jack: JackState,
@@ -108,7 +111,7 @@ impl Switchboard {
             })
             .collect();
         let began = Instant::now();
-        let rules = DialRules::new(&config, began)?;
+        let rules = DialRules::new(&config)?;
         let stun = config.sip.stun_server.as_deref().map(Stun::start).unwrap_or_default();
         Ok(Self {
             config,
@@ -127,6 +130,7 @@ impl Switchboard {
             stun,
             rules,
             bans: Bans::default(),
+            traces: HashMap::new(),
             transfers: HashMap::new(),
             jack: JackState::Off,
             began,
