@@ -17,6 +17,7 @@
 //! | `accounts` | registration |
 //! | `door` | the guard at work: strangers, floods, bans |
 //! | `names` | looking up hosts |
+//! | `stun` | our address outside the NAT |
 //! | `limits` | the bounds on everything that others can make us keep |
 
 mod accounts;
@@ -37,6 +38,7 @@ mod replaces;
 mod requests;
 mod responses;
 mod sessions;
+mod stun;
 mod transfer;
 
 use std::{
@@ -55,6 +57,7 @@ pub use config::{
 use accounts::AccountState;
 use names::Names;
 use outgoing::Client;
+use stun::Stun;
 
 use crate::{
     call::{Call, ClientKey, Referral, Server, ServerKey},
@@ -64,7 +67,7 @@ use crate::{
     message::{Message, read},
     timer::Timers,
     transaction::ClientState,
-    transport::{ConnectionId, Peer},
+    transport::{ConnectionId, Peer, Transport},
 };
 
 /// What a deadline is of.
@@ -78,6 +81,7 @@ enum TimerKey {
     Network,
     /// Vouching for those that we deal with.
     Vouch,
+    Stun(usize),
 }
 
 /// SIP without sockets, clocks or threads.
@@ -101,6 +105,7 @@ pub struct UserAgent {
     /// By the call that was made for each: whom to tell how it gets on.
     referrals: HashMap<CallId, Referral>,
     accounts: Vec<AccountState>,
+    stun: Stun,
     guard: Guard,
     /// Its timer runs.
     vouching: bool,
@@ -133,7 +138,9 @@ impl UserAgent {
         let mut guard_seed = Seed::default();
         rng.fill_bytes(&mut guard_seed);
         let guard = Guard::new(config.guard.clone(), guard_seed)?;
+        let stun = Stun::new(&config.stun_servers)?;
         let mut agent = UserAgent {
+            stun,
             guard,
             vouching: false,
             rng,
@@ -170,6 +177,9 @@ impl UserAgent {
     /// Takes a message in: a datagram, or one whole message out of a stream, from a peer whose `connection` is set.
     pub fn handle_message(&mut self, now: Instant, from: &Peer, bytes: &[u8]) {
         self.counters.received += 1;
+        if from.transport == Transport::Udp && crate::stun::is_stun(bytes) {
+            return self.on_stun(now, from.address, bytes);
+        }
         if !self.admits(now, from) {
             return;
         }
@@ -184,6 +194,7 @@ impl UserAgent {
     /// are given up when it says so twice.
     pub fn handle_unreachable(&mut self, now: Instant, to: SocketAddr) {
         self.on_unreachable(now, to);
+        self.on_stun_unreachable(now, to);
     }
 
     /// A connection broke (`peer.connection` says which), or could not be made (it is `None`). `reason` is one sentence for
@@ -203,6 +214,7 @@ impl UserAgent {
                 TimerKey::Account(index) => self.on_account_timer(now, index),
                 TimerKey::Network => self.on_network_timer(now),
                 TimerKey::Vouch => self.on_vouch_timer(now),
+                TimerKey::Stun(index) => self.on_stun_timer(now, index),
             }
         }
     }
@@ -237,6 +249,7 @@ impl UserAgent {
         let fits = |t: &&Target| both || t.address.is_ipv4() == local.is_ipv4();
         let targets: Vec<_> = targets.iter().filter(fits).take(limits::TARGETS).copied().collect();
         let found = !targets.is_empty();
+        self.on_stun_resolved(now, id, &targets);
         for outgoing in self.names.resolved(now, id, targets.clone(), life) {
             if let Some(account) = outgoing.account.and_then(|a| self.accounts.get_mut(a))
                 && account.hops.contains(&outgoing.hop)
@@ -398,6 +411,7 @@ impl UserAgent {
         for timer in [TimerKey::Vouch, TimerKey::Network] {
             self.timers.set(timer, None);
         }
+        self.stop_stun();
         let live: Vec<_> = self.calls.values().filter(|c| c.is_live()).map(|c| c.id).collect();
         for id in live {
             // it is live, so hanging up cannot fail
@@ -439,6 +453,7 @@ impl UserAgent {
             self.start_account(now, index);
         }
         self.on_vouch_timer(now);
+        self.start_stun(now);
     }
 
     fn new_call_id(&mut self) -> CallId {
