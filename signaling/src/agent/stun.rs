@@ -180,10 +180,12 @@ impl UserAgent {
         self.stun.found.map(|found| found.address)
     }
 
-    /// Begins the first round.
+    /// Begins the first round, if there are servers.
     pub(super) fn start_stun(&mut self, now: Instant) {
-        self.stun.epoch = Some(now);
-        self.ask_stun_anew(now);
+        if !self.stun.servers.is_empty() {
+            self.stun.epoch = Some(now);
+            self.ask_stun_anew(now);
+        }
     }
 
     /// This machine has moved to another network: what was found does not count there.
