@@ -21,7 +21,6 @@ use super::bans::Bans;
 use super::call::CallRecord;
 use super::dialing::DialRules;
 use super::speech::Finished;
-use super::stun::Stun;
 use super::subscriptions::Subscription;
 use super::traces::PendingTrace;
 use crate::config::Config;
@@ -81,7 +80,8 @@ pub(super) struct Switchboard {
     pub(super) accounts: BTreeMap<String, Account>,
     /// Our address as each account's registrar sees it, where a NAT is in between.
     pub(super) seen_as: HashMap<String, SocketAddr>,
-    pub(super) stun: Stun,
+    /// Our address as a STUN server sees it.
+    pub(super) public_address: Option<std::net::IpAddr>,
     pub(super) rules: DialRules,
     pub(super) bans: Bans,
     /// Traces that signaling was asked for, by tag.
@@ -112,7 +112,6 @@ impl Switchboard {
             .collect();
         let began = Instant::now();
         let rules = DialRules::new(&config)?;
-        let stun = config.sip.stun_server.as_deref().map(Stun::start).unwrap_or_default();
         Ok(Self {
             config,
             model,
@@ -127,7 +126,7 @@ impl Switchboard {
             channels: HashMap::new(),
             accounts,
             seen_as: HashMap::new(),
-            stun,
+            public_address: None,
             rules,
             bans: Bans::default(),
             traces: HashMap::new(),
