@@ -98,7 +98,7 @@ impl Checker<'_> {
             "; 0: as many as sip.max_calls",
         )?;
         if dialing.max_call_s > 0 {
-            self.within("dialing.max_call_s", dialing.max_call_s, &(10..=604_800), "seconds; 0: no limit")?;
+            self.within("dialing.max_call_s", dialing.max_call_s, &(1..=604_800), "seconds; 0: no limit")?;
         }
         self.patterns(None, "dialing.allow", &dialing.allow)?;
         self.patterns(None, "dialing.deny", &dialing.deny)?;

@@ -142,6 +142,10 @@ pub struct DaemonSetup<'a> {
     pub record: bool,
     /// `turns.barge_in`.
     pub barge_in: bool,
+    /// More keys of `[sip]`.
+    pub sip: &'a str,
+    /// More keys of `[media]`.
+    pub media: &'a str,
     /// More tables for the configuration file.
     pub more: &'a str,
     /// More environment.
@@ -157,6 +161,8 @@ impl Default for DaemonSetup<'_> {
             max_calls: 200,
             record: true,
             barge_in: true,
+            sip: "",
+            media: "",
             more: "",
             environment: &[],
         }
@@ -182,15 +188,17 @@ impl Daemon {
         std::fs::write(
             &config,
             format!(
-                "[sip]\nbind = \"{sip}\"\nincoming = {:?}\nmax_calls = {}\n\n\
-                 [media]\nbind_ip = \"127.0.0.1\"\nrtp_ports = \"{rtp}-{}\"\n\n\
+                "[sip]\nbind = \"{sip}\"\nincoming = {:?}\nmax_calls = {}\n{}\n\n\
+                 [media]\nbind_ip = \"127.0.0.1\"\nrtp_ports = \"{rtp}-{}\"\n{}\n\n\
                  [jack]\n{jack}\n\n\
                  [turns]\nbarge_in = {}\n\n\
                  [recording]\nenabled = {}\nfolder = {:?}\n\n\
                  [control]\nsocket = {socket:?}\n\n{}\n",
                 setup.incoming,
                 setup.max_calls,
+                setup.sip,
                 rtp + 6000,
+                setup.media,
                 setup.barge_in,
                 setup.record,
                 folder.join("calls"),

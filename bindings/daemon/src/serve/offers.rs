@@ -66,7 +66,7 @@ impl Switchboard {
         // what the registrar sees holds for its network; STUN tells of the world
         let seen = account.and_then(|name| self.seen_as.get(name)).map(SocketAddr::ip);
         let registered = account.and_then(|name| self.accounts.get(name)).is_some_and(|a| a.is_registered());
-        match seen.or_else(|| if registered { None } else { self.stun.address() }) {
+        match seen.or(if registered { None } else { self.public_address }) {
             Some(ip) if ip.is_ipv4() == own.is_ipv4() => ip,
             _ => own,
         }
@@ -114,7 +114,7 @@ impl Switchboard {
                 Ok(())
             }
         };
-        call.codec = Some(plan.codec.name());
+        call.codec = Some(codec_name(plan.codec));
         call.srtp = plan.srtp.as_ref().map(|srtp| srtp.suite.name());
         call.takes_digits = plan.telephone_event.is_some();
         self.tell_hold(number, plan);
@@ -185,6 +185,14 @@ fn audio_codec(codec: CodecName) -> AudioCodec {
         CodecName::G722 => AudioCodec::G722,
         CodecName::Pcmu => AudioCodec::Pcmu,
         CodecName::Pcma => AudioCodec::Pcma,
+    }
+}
+
+/// As the configuration writes it; SDP writes `opus` small.
+fn codec_name(codec: AudioCodec) -> &'static str {
+    match codec {
+        AudioCodec::Opus => "OPUS",
+        other => other.name(),
     }
 }
 

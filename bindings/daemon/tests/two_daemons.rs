@@ -1,0 +1,346 @@
+//! Two real daemons that call one another: what holds, transfers, encryption, limits and bans are to a client.
+//!
+//! Nothing is waited for by the clock alone: each test waits for an event, within a limit that only a broken daemon reaches.
+
+use std::net::UdpSocket;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use control::client::Message;
+use control::types::{
+    ApiError, Call, CallAnswer, CallDial, CallDtmf, CallGet, CallHangup, CallHold, CallId, CallProgress, CallResume,
+    CallState, CallTrace, CallTransfer, CallTransferAccept, Cause, Encoding, ErrorCode, Event, EventFilter, Hold,
+    ResponseEnd, ResponseStart, SipBans, SipUnban, TraceFormat, TransferState,
+};
+use control::{Client, ControlError};
+use mr_sip::demo::servers::{Daemon, DaemonSetup};
+
+const LIMIT: Duration = Duration::from_secs(60);
+
+struct Site {
+    daemon: Daemon,
+    client: Client,
+    _folder: tempfile::TempDir,
+}
+
+impl Site {
+    /// A daemon that answers calls by itself.
+    fn answering() -> Self {
+        Self::new(&DaemonSetup { incoming: "auto", ..DaemonSetup::default() })
+    }
+
+    /// A daemon that asks us.
+    fn asking() -> Self {
+        Self::new(&DaemonSetup::default())
+    }
+
+    fn new(setup: &DaemonSetup<'_>) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let program = Some(Path::new(env!("CARGO_BIN_EXE_mr-sip")));
+        let setup = DaemonSetup { program, record: false, ..setup.clone() };
+        let daemon = Daemon::start(folder.path(), &setup).unwrap();
+        let client = daemon.connect("test", EventFilter::All).unwrap();
+        Self { daemon, client, _folder: folder }
+    }
+
+    fn uri(&self) -> String {
+        format!("sip:agent@{}", self.daemon.sip_address())
+    }
+
+    /// Waits for the first event that `wanted` makes something of.
+    fn wait<T>(&mut self, what: &str, mut wanted: impl FnMut(&Event) -> Option<T>) -> T {
+        let deadline = Instant::now() + LIMIT;
+        let mut seen = Vec::new();
+        loop {
+            match self.client.next_message(deadline).unwrap() {
+                Some(Message::Event(notification)) => {
+                    if let Some(found) = wanted(&notification.event) {
+                        return found;
+                    }
+                    seen.push(notification.event);
+                }
+                Some(_) => {}
+                None => panic!("{what} did not come; instead came {seen:#?}\n{}", self.daemon.log()),
+            }
+        }
+    }
+
+    fn state(&mut self, wanted: CallState) -> CallId {
+        self.wait(&format!("the state {wanted}"), |event| match event {
+            Event::CallState { call, state, .. } if *state == wanted => Some(*call),
+            _ => None,
+        })
+    }
+
+    fn hold(&mut self) -> Option<Hold> {
+        self.wait("a hold", |event| match event {
+            Event::CallHeld { hold, .. } => Some(*hold),
+            _ => None,
+        })
+    }
+
+    fn ended(&mut self) -> Call {
+        self.wait("the summary", |event| match event {
+            Event::CallSummary(call) => Some((**call).clone()),
+            _ => None,
+        })
+    }
+
+    fn dial(&mut self, to: &str) -> CallId {
+        self.client.request(&CallDial { to: to.to_owned(), ..CallDial::default() }).unwrap().call
+    }
+
+    fn refused(&mut self, to: &str) -> ApiError {
+        match self.client.request(&CallDial { to: to.to_owned(), ..CallDial::default() }) {
+            Err(ControlError::Api(error)) => error,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// Says a second of noise and waits until it was sent.
+    fn speak(&mut self, call: CallId) {
+        let reply = self.client.request(&ResponseStart::new(call)).unwrap();
+        let samples: Vec<u8> =
+            (0..8000_i32).flat_map(|n| ((n.wrapping_mul(7919) % 6000) as i16).to_le_bytes()).collect();
+        self.client.send_audio(reply.channel, Encoding::S16, reply.generation, 0, &samples).unwrap();
+        self.client.request(&ResponseEnd { call, response: reply.response }).unwrap();
+        self.wait("the end of a response", |event| {
+            matches!(event, Event::ResponseFinished { response, .. } if *response == reply.response).then_some(())
+        });
+    }
+}
+
+/// A call that `ours` makes and `theirs` answers by itself; its number at either end.
+fn connect(ours: &mut Site, theirs: &mut Site) -> (CallId, CallId) {
+    let call = ours.dial(&theirs.uri());
+    ours.state(CallState::Answered);
+    (call, theirs.state(CallState::Answered))
+}
+
+#[test]
+fn a_call_is_held_and_resumed_and_both_ends_know() {
+    let (mut ours, mut theirs) = (Site::asking(), Site::answering());
+    let (call, at_theirs) = connect(&mut ours, &mut theirs);
+    ours.client.request(&CallHold::new(call)).unwrap();
+    assert_eq!(ours.hold(), Some(Hold::Us));
+    assert_eq!(theirs.hold(), Some(Hold::FarEnd));
+    theirs.client.request(&CallHold::new(at_theirs)).unwrap();
+    assert_eq!(theirs.hold(), Some(Hold::Both));
+    assert_eq!(ours.hold(), Some(Hold::Both));
+    assert_eq!(theirs.client.request(&CallGet { call: at_theirs }).unwrap().hold, Some(Hold::Both));
+    theirs.client.request(&CallResume::new(at_theirs)).unwrap();
+    assert_eq!(ours.hold(), Some(Hold::Us));
+    ours.client.request(&CallResume::new(call)).unwrap();
+    assert_eq!(ours.hold(), None);
+    assert_eq!((theirs.hold(), theirs.hold()), (Some(Hold::FarEnd), None));
+    ours.speak(call);
+    ours.client.request(&CallHangup::new(call)).unwrap();
+    assert_eq!(ours.ended().cause, Some(Cause::Hangup));
+    let summary = theirs.ended();
+    assert_eq!((summary.cause, summary.hold), (Some(Cause::RemoteHangup), None));
+}
+
+#[test]
+fn a_call_is_encrypted_with_the_codec_that_is_configured() {
+    for codec in ["OPUS", "G722", "PCMA"] {
+        let media = format!("codecs = [\"{codec}\"]\nsrtp = \"required\"\nptime_ms = 40");
+        let mut ours = Site::new(&DaemonSetup { media: &media, ..DaemonSetup::default() });
+        let mut theirs = Site::new(&DaemonSetup { media: &media, incoming: "auto", ..DaemonSetup::default() });
+        let (call, at_theirs) = connect(&mut ours, &mut theirs);
+        ours.speak(call);
+        let heard = theirs.client.request(&CallGet { call: at_theirs }).unwrap();
+        assert_eq!(heard.codec.as_deref(), Some(codec));
+        assert_eq!(heard.srtp.as_deref(), Some("AES_CM_128_HMAC_SHA1_80"));
+        let stats = heard.stats.unwrap();
+        assert!(stats.received >= 20 && stats.bad_packets == 0, "{codec}: {stats:?}");
+        ours.client.request(&CallHangup::new(call)).unwrap();
+        ours.ended();
+    }
+}
+
+/// Case 35's other half: a far end that wants encryption meets one that has none.
+#[test]
+fn who_must_encrypt_does_not_talk_in_the_clear() {
+    let mut ours = Site::new(&DaemonSetup { media: "srtp = \"required\"", ..DaemonSetup::default() });
+    let theirs = Site::answering();
+    ours.dial(&theirs.uri());
+    let summary = ours.ended();
+    assert_eq!((summary.cause, summary.status), (Some(Cause::Media), Some(488)));
+}
+
+#[test]
+fn the_agent_is_heard_before_the_answer() {
+    let (mut ours, mut theirs) = (Site::asking(), Site::asking());
+    ours.dial(&theirs.uri());
+    let at_theirs = theirs.state(CallState::Incoming);
+    theirs.client.request(&CallProgress { call: at_theirs }).unwrap();
+    let call = ours.state(CallState::Early);
+    theirs.speak(at_theirs);
+    let stats = ours.client.request(&CallGet { call }).unwrap().stats.unwrap();
+    assert!(stats.received >= 40, "{stats:?}");
+    theirs.client.request(&CallAnswer { call: at_theirs }).unwrap();
+    ours.state(CallState::Answered);
+    theirs.state(CallState::Answered);
+    theirs.speak(at_theirs);
+    ours.client.request(&CallHangup::new(call)).unwrap();
+    assert_eq!(theirs.ended().cause, Some(Cause::RemoteHangup));
+}
+
+/// Case 16: the far end's wish goes to the client, and under the rules of `[dialing]`.
+#[test]
+fn case_16_a_transfer_is_asked_of_the_client_and_then_made() {
+    let mut ours = Site::new(&DaemonSetup { sip: "incoming_refer = \"ask\"", ..DaemonSetup::default() });
+    let (mut theirs, mut third) = (Site::answering(), Site::answering());
+    let (call, at_theirs) = connect(&mut ours, &mut theirs);
+
+    let transfer = |to: String| CallTransfer { call: at_theirs, to: Some(to), other_call: None, force: true };
+    theirs.client.request(&transfer("sip:+19005551234@127.0.0.1".into())).unwrap_err();
+    theirs.client.request(&transfer(third.uri())).unwrap();
+    let to = ours.wait("the wish", |event| match event {
+        Event::CallTransfer { state: TransferState::Requested, to, .. } => to.clone(),
+        _ => None,
+    });
+    assert_eq!(to, third.uri());
+    ours.client.request(&CallTransferAccept { call }).unwrap();
+    let new_call = ours.wait("the new call", |event| match event {
+        Event::CallTransfer { state: TransferState::Calling, new_call, .. } => *new_call,
+        _ => None,
+    });
+    third.state(CallState::Answered);
+    theirs.wait("the end of the transfer", |event| {
+        matches!(event, Event::CallTransfer { state: TransferState::Accepted, .. }).then_some(())
+    });
+    assert_eq!(theirs.ended().cause, Some(Cause::Transferred));
+    let owner = ours.client.request(&CallGet { call: new_call }).unwrap().owner;
+    assert_eq!(owner.as_deref(), Some("test"));
+    ours.client.request(&CallHangup::new(new_call)).unwrap();
+    assert_eq!(third.ended().cause, Some(Cause::RemoteHangup));
+}
+
+#[test]
+fn two_calls_are_connected_with_one_another() {
+    let setup = DaemonSetup { sip: "incoming_refer = \"ask\"", ..DaemonSetup::default() };
+    let (mut ours, mut first, mut second) = (Site::asking(), Site::new(&setup), Site::answering());
+    let call = ours.dial(&first.uri());
+    let at_first = first.state(CallState::Incoming);
+    first.client.request(&CallAnswer { call: at_first }).unwrap();
+    ours.state(CallState::Answered);
+    let (other, at_second) = connect(&mut ours, &mut second);
+
+    ours.client.request(&CallTransfer { call, to: None, other_call: Some(other), force: false }).unwrap();
+    first.wait("the wish", |event| {
+        matches!(event, Event::CallTransfer { state: TransferState::Requested, .. }).then_some(())
+    });
+    first.client.request(&CallTransferAccept { call: at_first }).unwrap();
+    let replaced = second.wait("the call that takes the place", |event| match event {
+        Event::CallIncoming { replaces, .. } => *replaces,
+        _ => None,
+    });
+    assert_eq!(replaced, at_second);
+    assert_eq!(second.ended().cause, Some(Cause::Replaced));
+    let causes = [ours.ended().cause, ours.ended().cause];
+    assert!(causes.contains(&Some(Cause::Transferred)), "{causes:?}");
+}
+
+/// Case 15: whoever has the socket is held to the rules.
+#[test]
+fn case_15_the_rules_of_dialing_hold_for_every_client() {
+    let more = "[dialing]\nallow = [\"agent@127.0.0.1\", \"100@127.0.0.1\"]\nmax_concurrent = 1\nmax_call_s = 1\n";
+    let mut ours = Site::new(&DaemonSetup { more, ..DaemonSetup::default() });
+    let mut theirs = Site::answering();
+    let refused = ours.refused("sip:+15551234567@127.0.0.1");
+    assert_eq!(refused.code(), Some(ErrorCode::DestinationRefused));
+    assert!(refused.message.contains("dialing.allow"), "{refused}");
+    assert_eq!(ours.refused("sip:911@127.0.0.1").code(), Some(ErrorCode::DestinationRefused));
+    ours.dial(&theirs.uri());
+    assert_eq!(ours.refused("sip:100@127.0.0.1").code(), Some(ErrorCode::DialingLimit));
+    let summary = ours.ended();
+    assert_eq!(summary.cause, Some(Cause::TimeLimit));
+    assert!(summary.reason.unwrap().contains("dialing.max_call_s"));
+    assert_eq!(theirs.ended().cause, Some(Cause::RemoteHangup));
+}
+
+/// Case 6: a scanner is banned, a person is told, and can forgive.
+#[test]
+fn case_06_a_ban_is_told_listed_and_ended() {
+    let mut ours = Site::new(&DaemonSetup { sip: "trusted = []", ..DaemonSetup::default() });
+    let scanner = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let from = scanner.local_addr().unwrap();
+    let options = format!(
+        "OPTIONS sip:100@127.0.0.1 SIP/2.0\r\nVia: SIP/2.0/UDP {from};branch=z9hG4bKx\r\nFrom: <sip:a@b>;tag=1\r\n\
+         To: <sip:100@127.0.0.1>\r\nCall-ID: x\r\nCSeq: 1 OPTIONS\r\nUser-Agent: friendly-scanner\r\nMax-Forwards: 70\r\n\
+         Content-Length: 0\r\n\r\n"
+    );
+    scanner.send_to(options.as_bytes(), ours.daemon.sip_address()).unwrap();
+    let text = ours.wait("the warning", |event| match event {
+        Event::DaemonWarning { text } => Some(text.clone()),
+        _ => None,
+    });
+    assert!(text.contains("127.0.0.1 is banned") && text.contains("mr-sip unban"), "{text}");
+    let bans = ours.client.request(&SipBans {}).unwrap().bans;
+    assert_eq!((bans.len(), bans[0].address, bans[0].count), (1, from.ip(), 1));
+    ours.client.request(&SipUnban { address: from.ip() }).unwrap();
+    assert!(ours.client.request(&SipBans {}).unwrap().bans.is_empty());
+    ours.client.request(&SipUnban { address: from.ip() }).unwrap_err();
+}
+
+/// Case 44: no port is left: the caller is told to come again, and the next call goes when one is free.
+#[test]
+fn case_44_without_a_port_a_caller_is_told_to_come_again() {
+    let mut ours = Site::asking();
+    let mut theirs = Site::new(&DaemonSetup { incoming: "auto", max_calls: 1, ..DaemonSetup::default() });
+    let (call, _) = connect(&mut ours, &mut theirs);
+    ours.dial(&theirs.uri());
+    let refused = ours.ended();
+    assert_eq!((refused.status, refused.cause), (Some(503), Some(Cause::Rejected)));
+    ours.client.request(&CallHangup::new(call)).unwrap();
+    theirs.ended();
+    connect(&mut ours, &mut theirs);
+}
+
+#[test]
+fn digits_arrive_whatever_codec_carries_them() {
+    let media = "codecs = [\"OPUS\"]";
+    let mut ours = Site::new(&DaemonSetup { media, ..DaemonSetup::default() });
+    let mut theirs = Site::new(&DaemonSetup { incoming: "auto", media, ..DaemonSetup::default() });
+    let (call, _) = connect(&mut ours, &mut theirs);
+    ours.client.request(&CallDtmf::new(call, "1#")).unwrap();
+    for wanted in ['1', '#'] {
+        let digit = theirs.wait("a digit", |event| match event {
+            Event::CallDtmf { digit, .. } => Some(*digit),
+            _ => None,
+        });
+        assert_eq!(digit, wanted);
+    }
+}
+
+/// Case 46: a trace of an encrypted call with a password in it has neither key nor response.
+#[test]
+fn case_46_a_call_is_traced_while_it_is_up_and_after_without_its_keys() {
+    let media = "srtp = \"required\"";
+    let mut ours = Site::new(&DaemonSetup { media, ..DaemonSetup::default() });
+    let mut theirs = Site::new(&DaemonSetup { media, incoming: "auto", ..DaemonSetup::default() });
+    let (call, _) = connect(&mut ours, &mut theirs);
+    let trace = |format| CallTrace { call, format };
+    let ladder = ours.client.request(&trace(TraceFormat::Ladder)).unwrap().ladder.unwrap();
+    for part in ["INVITE", "200", "ACK", &ours.daemon.sip_address().to_string()] {
+        assert!(ladder.contains(part), "{part} is missing in:\n{ladder}");
+    }
+    ours.client.request(&CallHangup::new(call)).unwrap();
+    ours.ended();
+    let reply = ours.client.request(&trace(TraceFormat::Json)).unwrap();
+    let messages = reply.messages.unwrap();
+    assert!(messages[0].sent && messages[0].text.starts_with("INVITE "));
+    assert!(messages.iter().any(|message| message.text.starts_with("BYE ")));
+    // what a key is made of has the length of one, and says nothing
+    let keys: Vec<&str> = messages
+        .iter()
+        .flat_map(|message| message.text.split("inline:").skip(1))
+        .map(|key| key.split(['|', '\r']).next().unwrap())
+        .collect();
+    assert!(keys.len() >= 2 && keys.iter().all(|key| key.bytes().all(|byte| byte == b'x')), "{keys:?}");
+    let pcap = ours.client.request(&trace(TraceFormat::Pcap)).unwrap().pcap.unwrap();
+    assert!(pcap.starts_with("TTyyo"), "not a capture file of nanoseconds: {pcap}");
+    let error = ours.client.request(&CallTrace { call: CallId(999), format: TraceFormat::Ladder }).unwrap_err();
+    assert!(matches!(error, ControlError::Api(error) if error.code() == Some(ErrorCode::NoSuchCall)));
+}
