@@ -106,8 +106,9 @@ impl Drop for Running {
 pub fn free_port() -> u16 {
     static NEXT: AtomicU16 = AtomicU16::new(0);
     loop {
-        let first = 10_000 + (std::process::id() % 100) as u16 * 200;
-        let port = first + NEXT.fetch_add(1, Relaxed) % 200;
+        let first = 20_000 + (std::process::id() % 60) as u16 * 200;
+        // with one in between: baresip takes the next port too, for TLS
+        let port = first + NEXT.fetch_add(2, Relaxed) % 200;
         let address = (Ipv4Addr::LOCALHOST, port);
         if UdpSocket::bind(address).is_ok() && TcpListener::bind(address).is_ok() {
             return port;
