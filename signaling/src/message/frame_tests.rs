@@ -145,7 +145,8 @@ fn bytes_one_by_one_are_looked_at_once() {
 #[test]
 fn case_1_two_requests_of_rfc_4475_in_one_read_are_two() {
     let (found, error) = frames(include_bytes!("../../tests/torture/rfc4475/dblreq.dat"), usize::MAX);
-    assert_eq!((found.len(), error), (3, None));
+    // the second one's body is longer than it says, and what is left of it is no message
+    assert_eq!((found.len(), error), (3, Some(FrameError::NoLength)));
     assert!(matches!(found.as_slice(), [Frame::Message(_), Frame::Pong, Frame::Message(_)]));
     for (bytes, expected) in [
         (&include_bytes!("../../tests/torture/rfc4475/ncl.dat")[..], FrameError::BadLength),
