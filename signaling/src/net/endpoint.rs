@@ -29,6 +29,7 @@ use crate::{
     agent::{LocalIp, Seed, Transmit, UserAgent},
     error::SignalingError,
     event::{CallId, Dial, Event},
+    guard::GuardCounters,
     transport::Transport,
 };
 
@@ -158,8 +159,6 @@ pub enum Command {
         /// Chosen by the caller.
         tag: u64,
     },
-    /// Ends a ban.
-    Pardon(IpAddr),
 }
 
 /// What messages are kept of.
@@ -187,6 +186,8 @@ pub struct EndpointStats {
     pub malformed: u64,
     /// Of TCP and TLS connections.
     pub streams: StreamStats,
+    /// Of the guard: who was let in, and what was thrown away for what reason.
+    pub guard: GuardCounters,
 }
 
 #[derive(Debug, Default)]
@@ -197,6 +198,7 @@ struct SharedStats {
     receive_errors: AtomicU64,
     malformed: AtomicU64,
     streams: Mutex<StreamStats>,
+    guard: Mutex<GuardCounters>,
 }
 
 enum Order {
@@ -332,6 +334,7 @@ impl Endpoint {
             receive_errors: self.stats.receive_errors.load(Relaxed),
             malformed: self.stats.malformed.load(Relaxed),
             streams: *self.stats.streams.lock().unwrap_or_else(PoisonError::into_inner),
+            guard: *self.stats.guard.lock().unwrap_or_else(PoisonError::into_inner),
         }
     }
 
@@ -433,6 +436,7 @@ impl Running {
         self.take_from_streams();
         let counted = self.streams.stats();
         *self.stats.streams.lock().unwrap_or_else(PoisonError::into_inner) = counted;
+        *self.stats.guard.lock().unwrap_or_else(PoisonError::into_inner) = self.agent.guard_counters();
         more
     }
 
@@ -539,10 +543,6 @@ impl Running {
             }
             Command::Bans { tag } => {
                 agent.tell_bans(now, tag);
-                Ok(())
-            }
-            Command::Pardon(address) => {
-                agent.pardon(now, address);
                 Ok(())
             }
         };
