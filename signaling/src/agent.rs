@@ -18,6 +18,7 @@
 //! | `door` | the guard at work: strangers, floods, bans |
 //! | `traces` | what went over the wire, for those who ask |
 //! | `names` | looking up hosts |
+//! | `stun` | our address outside the NAT |
 //! | `limits` | the bounds on everything that others can make us keep |
 
 mod accounts;
@@ -38,6 +39,7 @@ mod replaces;
 mod requests;
 mod responses;
 mod sessions;
+mod stun;
 mod traces;
 mod transfer;
 
@@ -57,6 +59,7 @@ pub use config::{
 use accounts::AccountState;
 use names::Names;
 use outgoing::Client;
+use stun::Stun;
 
 use crate::{
     call::{Call, ClientKey, Referral, Server, ServerKey},
@@ -68,7 +71,7 @@ use crate::{
     toll::TollGuard,
     trace::{Flow, Trace},
     transaction::ClientState,
-    transport::{ConnectionId, Peer},
+    transport::{ConnectionId, Peer, Transport},
 };
 
 /// What a deadline is of.
@@ -82,6 +85,7 @@ enum TimerKey {
     Network,
     /// Vouching for those that we deal with.
     Vouch,
+    Stun(usize),
 }
 
 /// SIP without sockets, clocks or threads.
@@ -111,6 +115,7 @@ pub struct UserAgent {
     traced: VecDeque<(CallId, String)>,
     /// The last time that was told.
     now: Option<Instant>,
+    stun: Stun,
     guard: Guard,
     /// Its timer runs.
     vouching: bool,
@@ -144,7 +149,9 @@ impl UserAgent {
         rng.fill_bytes(&mut guard_seed);
         let guard = Guard::new(config.guard.clone(), guard_seed)?;
         let toll = config.toll.clone().map(TollGuard::new).transpose()?;
+        let stun = Stun::new(&config.stun_servers)?;
         let mut agent = UserAgent {
+            stun,
             toll,
             trace: Trace::new(config.trace),
             traced: VecDeque::new(),
@@ -188,6 +195,9 @@ impl UserAgent {
     pub fn handle_message(&mut self, now: Instant, from: &Peer, bytes: &[u8]) {
         self.now = Some(now);
         self.counters.received += 1;
+        if from.transport == Transport::Udp && crate::stun::is_stun(bytes) {
+            return self.on_stun(now, from.address, bytes);
+        }
         if !self.admits(now, from) {
             return;
         }
@@ -209,6 +219,7 @@ impl UserAgent {
     pub fn handle_unreachable(&mut self, now: Instant, to: SocketAddr) {
         self.now = Some(now);
         self.on_unreachable(now, to);
+        self.on_stun_unreachable(now, to);
     }
 
     /// A connection broke (`peer.connection` says which), or could not be made (it is `None`). `reason` is one sentence for
@@ -230,6 +241,7 @@ impl UserAgent {
                 TimerKey::Account(index) => self.on_account_timer(now, index),
                 TimerKey::Network => self.on_network_timer(now),
                 TimerKey::Vouch => self.on_vouch_timer(now),
+                TimerKey::Stun(index) => self.on_stun_timer(now, index),
             }
         }
     }
@@ -265,6 +277,7 @@ impl UserAgent {
         let fits = |t: &&Target| both || t.address.is_ipv4() == local.is_ipv4();
         let targets: Vec<_> = targets.iter().filter(fits).take(limits::TARGETS).copied().collect();
         let found = !targets.is_empty();
+        self.on_stun_resolved(now, id, &targets);
         for outgoing in self.names.resolved(now, id, targets.clone(), life) {
             if let Some(account) = outgoing.account.and_then(|a| self.accounts.get_mut(a))
                 && account.hops.contains(&outgoing.hop)
@@ -440,6 +453,7 @@ impl UserAgent {
         for timer in [TimerKey::Vouch, TimerKey::Network] {
             self.timers.set(timer, None);
         }
+        self.stop_stun();
         let live: Vec<_> = self.calls.values().filter(|c| c.is_live()).map(|c| c.id).collect();
         for id in live {
             // it is live, so hanging up cannot fail
@@ -486,6 +500,7 @@ impl UserAgent {
             self.start_account(now, index);
         }
         self.on_vouch_timer(now);
+        self.start_stun(now);
     }
 
     fn new_call_id(&mut self) -> CallId {

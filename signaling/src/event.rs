@@ -76,6 +76,20 @@ pub enum Event {
         /// One sentence.
         reason: String,
     },
+    /// Our address outside the NAT, as STUN servers see it: when it is first known, when it changes, and when it is known
+    /// again after [`Event::StunFailed`].
+    PublicAddress {
+        /// Of the socket that SIP uses.
+        address: SocketAddr,
+        /// Servers see us at different addresses: the NAT has one for each destination, so that this one is only good for
+        /// the server, and others reach us only where we have sent to.
+        symmetric: bool,
+    },
+    /// No STUN server answers. They are asked again by themselves, and the last address is kept; told once until one answers.
+    StunFailed {
+        /// One sentence.
+        reason: String,
+    },
     /// An address has offended once too often, and is not heard for a while.
     Banned {
         /// Who, for how long, and why.

@@ -192,6 +192,26 @@ impl Registration {
         }
     }
 
+    /// The NAT has given us another address, which a STUN server saw: what the registrar saw before does not count any more.
+    pub(crate) fn mapping_changed(&mut self, now: Instant) {
+        self.seen_as = None;
+        self.contact_changed(now);
+    }
+
+    /// The binding is of an address that is not the best we know. As with [`Registration::seen`], we register anew for that
+    /// not more than once a minute.
+    pub(crate) fn contact_changed(&mut self, now: Instant) {
+        if let State::Waiting(Some(at)) = self.state
+            && now < at
+        {
+            let rested = self.moved.map_or(now, |moved| now.max(moved + SHORTEST_MOVE));
+            if rested < at {
+                self.moved = Some(rested);
+                self.state = State::Waiting(Some(rested));
+            }
+        }
+    }
+
     pub(crate) fn is_registered(&self) -> bool {
         self.registered
     }

@@ -9,7 +9,9 @@ use std::time::{Duration, Instant};
 
 use fastrand::Rng;
 use mr_sip_signaling::sdp::{self, LocalMedia};
-use mr_sip_signaling::{Account, CallId, Dial, Event, Password, Target, Transport, UserAgent, UserAgentConfig};
+use mr_sip_signaling::{
+    Account, CallId, Dial, Event, Password, ReferPolicy, Target, Transport, UserAgent, UserAgentConfig,
+};
 
 const US: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1)), 5060);
 const THEM: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::new(192, 0, 2, 9)), 5060);
@@ -121,11 +123,16 @@ fn response(random: &mut Rng, sent: &[u8], sdp: &str) -> Vec<u8> {
     let text = String::from_utf8_lossy(sent);
     let (head, _) = text.split_once("\r\n\r\n").unwrap_or((&text, ""));
     let headers = head.split_once("\r\n").map_or("", |(_, headers)| headers);
-    let status = [100, 180, 183, 200, 200, 200, 301, 401, 407, 423, 486, 487, 503, 603][random.usize(0..14)];
+    let statuses = [100, 180, 183, 200, 200, 200, 202, 301, 401, 407, 422, 423, 481, 486, 487, 491, 500, 503, 603];
+    let status = statuses[random.usize(0..statuses.len())];
     let challenge = match status {
         401 => "WWW-Authenticate: Digest realm=\"example.test\", nonce=\"n1\", algorithm=MD5, qop=\"auth\"\r\n",
         407 => "Proxy-Authenticate: Digest realm=\"example.test\", nonce=\"n2\", algorithm=SHA-256\r\n",
+        183 => "Require: 100rel\r\nRSeq: 1\r\nContact: <sip:them@192.0.2.9>\r\n",
+        200 => "Contact: <sip:them@192.0.2.9>\r\nSession-Expires: 90;refresher=uac\r\nAllow: UPDATE\r\n",
+        422 => "Min-SE: 3600\r\n",
         423 => "Min-Expires: 600\r\n",
+        500 => "Retry-After: 1\r\n",
         _ => "Contact: <sip:them@192.0.2.9>;expires=60\r\n",
     };
     let headers: String = headers
@@ -158,6 +165,8 @@ impl Stormed {
         let mut config = UserAgentConfig::new(US);
         config.max_calls = MAX_CALLS;
         config.guard.trusted = vec!["192.0.2.0/24".parse().expect("a network")];
+        config.refer = ReferPolicy::Ask;
+        config.redirects = random.bool();
         config.accounts = vec![Account::new("default", THEM.to_string(), "us", Password::new("secret"))];
         let mut seed = [0; 32];
         random.fill(&mut seed);
@@ -176,7 +185,8 @@ impl Stormed {
             match event {
                 Event::Incoming { call, .. } => {
                     self.calls.push(call);
-                    match random.u8(0..4) {
+                    match random.u8(0..5) {
+                        4 => drop(self.agent.progress(self.now, call, offer())),
                         0 => drop(self.agent.answer(self.now, call, offer())),
                         1 => drop(self.agent.ring(self.now, call)),
                         2 => drop(self.agent.reject(self.now, call, 486)),
@@ -188,6 +198,12 @@ impl Stormed {
                     1 => drop(self.agent.reject_reoffer(self.now, call, 488)),
                     _ => {}
                 },
+                Event::TransferRequested { call, .. } => match random.u8(0..3) {
+                    0 => drop(self.agent.accept_transfer(self.now, call, offer())),
+                    1 => drop(self.agent.reject_transfer(self.now, call, 603)),
+                    _ => {}
+                },
+                Event::Transferring { new_call, .. } => self.calls.push(new_call),
                 Event::Ended { call, .. } => {
                     let known = self.calls.iter().position(|known| *known == call);
                     self.calls.swap_remove(known.expect("a call ends once, and after it began"));
@@ -203,6 +219,51 @@ impl Stormed {
             self.sent.push(transmit.bytes);
         }
         assert!(self.calls.len() <= MAX_CALLS);
+    }
+
+    /// One of the things that an application may want of a call, whatever its state.
+    fn want(&mut self, random: &mut Rng) {
+        if self.calls.is_empty() {
+            return;
+        }
+        let call = self.calls[random.usize(0..self.calls.len())];
+        let other = self.calls[random.usize(0..self.calls.len())];
+        match random.u8(0..7) {
+            0 => drop(self.agent.reoffer(self.now, call, offer())),
+            1 => drop(self.agent.info(self.now, call, "application/dtmf".into(), "1".into())),
+            2 => drop(self.agent.transfer(self.now, call, "sip:x@192.0.2.9")),
+            3 => drop(self.agent.transfer_to(self.now, call, other)),
+            4 => drop(self.agent.answer(self.now, call, offer())),
+            5 => drop(self.agent.progress(self.now, call, offer())),
+            _ => drop(self.agent.answer_reoffer(self.now, call, offer())),
+        }
+        self.drain(random);
+    }
+
+    /// Gives a request the tags of the dialog that the last message was of, so that it gets further than 481.
+    fn in_dialog(&self, random: &mut Rng, method: &str, number: u32) -> Option<Vec<u8>> {
+        let sent = self.sent.get(random.usize(0..self.sent.len().max(1)))?;
+        let text = String::from_utf8_lossy(sent);
+        let header = |name: &str| text.lines().find_map(|l| l.strip_prefix(name)?.strip_prefix(": "));
+        let (from, to, id) = (header("From")?, header("To")?, header("Call-ID")?);
+        // a response of ours bears them as the far end wrote them
+        let (from, to) = if text.starts_with("SIP/2.0") { (from, to) } else { (to, from) };
+        let more = [
+            "",
+            "Refer-To: <sip:x@192.0.2.9?Replaces=a%3Bto-tag%3Db%3Bfrom-tag%3Dc>\r\n",
+            "Event: refer\r\nSubscription-State: terminated\r\nContent-Type: message/sipfrag\r\n",
+            "Session-Expires: 90;refresher=uas\r\nSupported: timer\r\n",
+            "RAck: 1 1 INVITE\r\n",
+        ][random.usize(0..5)];
+        let body = if more.contains("sipfrag") { "SIP/2.0 200 OK\r\n".to_owned() } else { offer() };
+        let kind = if more.contains("sipfrag") || body.is_empty() { "" } else { "Content-Type: application/sdp\r\n" };
+        let message = format!(
+            "{method} sip:mr-sip@{US} SIP/2.0\r\nVia: SIP/2.0/UDP {THEM};rport;branch=z9hG4bKd{number}\r\n\
+             From: {from}\r\nTo: {to}\r\nCall-ID: {id}\r\nCSeq: {number} {method}\r\n\
+             Contact: <sip:caller@{THEM}>\r\n{more}{kind}Content-Length: {}\r\n\r\n{body}",
+            body.len()
+        );
+        Some(message.into_bytes())
     }
 
     fn receive(&mut self, random: &mut Rng, bytes: &[u8]) {
@@ -242,6 +303,14 @@ fn fuzz_a_user_agent_lives_through_mangled_messages() {
             if random.bool() && !it.sent.is_empty() {
                 let sent = it.sent[random.usize(0..it.sent.len())].clone();
                 message = response(random, &sent, &offer);
+            }
+            if random.u8(0..3) == 0 {
+                let methods = ["INVITE", "UPDATE", "PRACK", "REFER", "NOTIFY", "INFO", "ACK", "BYE"];
+                let method = methods[random.usize(0..methods.len())];
+                message = it.in_dialog(random, method, 1000 + number).unwrap_or(message);
+            }
+            if random.u8(0..3) == 0 {
+                it.want(random);
             }
             if random.u8(0..3) > 0 {
                 let other = it.sent.last().cloned().unwrap_or_default();

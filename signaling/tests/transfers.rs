@@ -238,6 +238,25 @@ fn case_16_a_refer_is_refused_unless_the_configuration_says_otherwise() {
 }
 
 #[test]
+fn a_refer_that_nobody_has_decided_about_when_we_hang_up_is_refused() {
+    // before the ACK, when our BYE has to wait
+    let mut net = asking(1, Link::GOOD, 22);
+    net.peer_says(&INVITE.bytes());
+    let call = net.incoming(0);
+    net.agents[0].answer(net.now, call, sdp(5000)).unwrap();
+    net.soon();
+    let tag = tag_of(&net.to_peer("200 INVITE"), "To");
+    let headers = "Refer-To: <sip:carol@10.0.0.50>\r\n";
+    let refer = Asking { method: "REFER", headers, branch: "r", to_tag: &tag, cseq: 2, ..INVITE };
+    net.peer_says(&refer.bytes());
+    requested(&mut net, 0);
+    net.agents[0].hangup(net.now, call).unwrap();
+    net.run(MINUTE * 2);
+    assert!(net.kinds_to_peer().contains(&"603 REFER".to_owned()));
+    assert!(net.is_quiet());
+}
+
+#[test]
 fn a_refer_that_is_taken_dials_and_tells_how_that_goes() {
     for (answer, last) in [("200 OK", "SIP/2.0 200 OK"), ("486 Busy Here", "SIP/2.0 486 Busy Here")] {
         let mut net = asking(1, Link::GOOD, 17);

@@ -78,14 +78,16 @@ pub fn run(command: &ConfigCommand, named: Option<&Path>, json: bool) -> Exit {
 }
 
 fn presets(json: bool) -> Exit {
-    for facts in Preset::ALL.map(Preset::facts) {
-        if json {
-            println!("{}", facts_json(facts));
-        } else {
-            print!("{}", facts_text(facts));
+    let text = |facts| if json { format!("{}\n", facts_json(facts)) } else { facts_text(facts) };
+    let all: String = Preset::ALL.map(Preset::facts).into_iter().map(text).collect();
+    match std::io::stdout().write_all(all.as_bytes()) {
+        // `mr-sip config presets | head` is no failure
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
+            eprintln!("mr-sip: cannot write: {error}");
+            Exit::Error
         }
+        _ => Exit::Ok,
     }
-    Exit::Ok
 }
 
 fn facts_json(facts: &Facts) -> Value {

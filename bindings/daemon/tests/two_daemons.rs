@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 use control::client::Message;
 use control::types::{
     ApiError, Call, CallAnswer, CallDial, CallDtmf, CallGet, CallHangup, CallHold, CallId, CallProgress, CallResume,
-    CallState, CallTransfer, CallTransferAccept, Cause, Encoding, ErrorCode, Event, EventFilter, Hold, ResponseEnd,
-    ResponseStart, SipBans, SipUnban, TransferState,
+    CallState, CallTrace, CallTransfer, CallTransferAccept, Cause, Encoding, ErrorCode, Event, EventFilter, Hold,
+    ResponseEnd, ResponseStart, SipBans, SipUnban, TraceFormat, TransferState,
 };
 use control::{Client, ControlError};
 use mr_sip::demo::servers::{Daemon, DaemonSetup};
@@ -312,4 +312,35 @@ fn digits_arrive_whatever_codec_carries_them() {
         });
         assert_eq!(digit, wanted);
     }
+}
+
+/// Case 46: a trace of an encrypted call with a password in it has neither key nor response.
+#[test]
+fn case_46_a_call_is_traced_while_it_is_up_and_after_without_its_keys() {
+    let media = "srtp = \"required\"";
+    let mut ours = Site::new(&DaemonSetup { media, ..DaemonSetup::default() });
+    let mut theirs = Site::new(&DaemonSetup { media, incoming: "auto", ..DaemonSetup::default() });
+    let (call, _) = connect(&mut ours, &mut theirs);
+    let trace = |format| CallTrace { call, format };
+    let ladder = ours.client.request(&trace(TraceFormat::Ladder)).unwrap().ladder.unwrap();
+    for part in ["INVITE", "200", "ACK", &ours.daemon.sip_address().to_string()] {
+        assert!(ladder.contains(part), "{part} is missing in:\n{ladder}");
+    }
+    ours.client.request(&CallHangup::new(call)).unwrap();
+    ours.ended();
+    let reply = ours.client.request(&trace(TraceFormat::Json)).unwrap();
+    let messages = reply.messages.unwrap();
+    assert!(messages[0].sent && messages[0].text.starts_with("INVITE "));
+    assert!(messages.iter().any(|message| message.text.starts_with("BYE ")));
+    // what a key is made of has the length of one, and says nothing
+    let keys: Vec<&str> = messages
+        .iter()
+        .flat_map(|message| message.text.split("inline:").skip(1))
+        .map(|key| key.split(['|', '\r']).next().unwrap())
+        .collect();
+    assert!(keys.len() >= 2 && keys.iter().all(|key| key.bytes().all(|byte| byte == b'x')), "{keys:?}");
+    let pcap = ours.client.request(&trace(TraceFormat::Pcap)).unwrap().pcap.unwrap();
+    assert!(pcap.starts_with("TTyyo"), "not a capture file of nanoseconds: {pcap}");
+    let error = ours.client.request(&CallTrace { call: CallId(999), format: TraceFormat::Ladder }).unwrap_err();
+    assert!(matches!(error, ControlError::Api(error) if error.code() == Some(ErrorCode::NoSuchCall)));
 }

@@ -210,6 +210,7 @@ impl UserAgent {
 
     /// Looks whether this machine has moved to another network, and registers anew where it has.
     pub(super) fn on_network_timer(&mut self, now: Instant) {
+        let mut moved = false;
         for index in 0..self.accounts.len() {
             let Some(account) = self.accounts.get(index).filter(|a| a.registration.is_registered()) else { continue };
             let Some(towards) = account.addresses.first().copied() else { continue };
@@ -222,7 +223,11 @@ impl UserAgent {
             if account.own_ip.replace(own_ip).is_some_and(|before| before != own_ip) {
                 account.registration.address_changed(now);
                 self.refresh_account(index);
+                moved = true;
             }
+        }
+        if moved {
+            self.on_moved(now);
         }
         self.plan_network_look(now);
     }
@@ -338,10 +343,11 @@ impl UserAgent {
         registration.bound = Some(format!("<{contact}>"));
         let transport = from.transport;
         let keep_open = behind_nat || transport.is_reliable();
-        registration.succeeded(now, expires, keep_open.then_some(from), &mut self.rng);
+        registration.succeeded(now, expires, keep_open.then(|| from.clone()), &mut self.rng);
         let seen_as = seen.filter(|_| behind_nat);
         registration.seen(now, transport, seen_as);
         self.events.push_back(Event::Registered { account: name, expires, seen_as });
+        self.check_contact(now, index, &from, &contact);
         self.refresh_account(index);
         self.on_network_timer(now);
     }

@@ -392,6 +392,7 @@ impl UserAgent {
                 }
                 call.state = State::Closing;
                 self.refuse_reoffer(now, id, 487);
+                self.refuse_referred(now, id);
                 self.tell_ended(now, id, cause, status, reason);
                 return;
             }

@@ -26,7 +26,7 @@ pub type Seed = [u8; 32];
 pub struct Transmit {
     /// Where to, and how.
     pub to: Peer,
-    /// One whole message, or a keep-alive of nothing but line ends.
+    /// One whole message, a keep-alive of nothing but line ends, or a question to a STUN server.
     pub bytes: Vec<u8>,
 }
 
@@ -101,6 +101,9 @@ pub struct UserAgentConfig {
     pub local_ip: LocalIp,
     /// The address to give in Via and Contact whatever the routes say (a known port forwarding, a 1:1 NAT).
     pub advertised: Option<SocketAddr>,
+    /// Servers that are asked for our public address (STUN, RFC 8489), by UDP from the socket that SIP uses, each `host[:port]`;
+    /// at most 8. It stands in the Contact where `advertised` is not set and the account's registrar has not told better.
+    pub stun_servers: Vec<String>,
     /// Who we are at which provider.
     pub accounts: Vec<Account>,
     /// The user part of our address where no account gives one.
@@ -138,6 +141,7 @@ impl UserAgentConfig {
             tls_port: None,
             local_ip: LocalIp::Fixed(local.ip()),
             advertised: None,
+            stun_servers: Vec::new(),
             accounts: Vec::new(),
             user: "mr-sip".into(),
             software: concat!("mr_sip/", env!("CARGO_PKG_VERSION")).into(),
@@ -173,4 +177,6 @@ pub struct Counters {
     pub dropped: u64,
     /// Requests of strangers that got no answer.
     pub ignored: u64,
+    /// STUN that was no answer to anything we asked.
+    pub stun_dropped: u64,
 }

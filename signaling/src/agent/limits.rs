@@ -26,6 +26,12 @@ pub(super) const VOUCH: Duration = Duration::from_secs(30);
 pub(super) const CALL_ADDRESSES: usize = 4;
 /// Servers of one name that are tried.
 pub(super) const TARGETS: usize = 16;
+/// STUN servers, all of which are asked in every round.
+pub(super) const STUN_SERVERS: usize = 8;
+/// Addresses of one STUN server that are tried in turn. Each may take 40 s.
+pub(super) const STUN_ADDRESSES: usize = 3;
+/// How often STUN servers are asked: the shortest UDP timeouts of NATs in use are 30 s.
+pub(super) const STUN_ROUND: Duration = Duration::from_secs(25);
 /// Requests that wait for names at once.
 pub(super) const WAITING: usize = 1024;
 /// Addresses that an account's hosts were found at.

@@ -105,13 +105,25 @@ impl Names {
             list.push(outgoing);
             return Ok(());
         }
+        self.question(outgoing.hop.clone(), vec![outgoing]);
+        Ok(())
+    }
+
+    /// Asks for a hop without a request that waits for it.
+    pub(super) fn ask(&mut self, hop: &Hop) -> ResolveId {
+        match self.waiting.iter().find(|(_, (asked, _))| asked == hop) {
+            Some((id, _)) => *id,
+            None => self.question(hop.clone(), Vec::new()),
+        }
+    }
+
+    fn question(&mut self, hop: Hop, waiting: Vec<Outgoing>) -> ResolveId {
         self.asked += 1;
         let id = ResolveId(self.asked);
-        let hop = outgoing.hop.clone();
         let Hop { host, port, transport, secure } = hop.clone();
         self.questions.push_back(Resolve { id, host, port, transport, secure });
-        self.waiting.insert(id, (hop, vec![outgoing]));
-        Ok(())
+        self.waiting.insert(id, (hop, waiting));
+        id
     }
 
     pub(super) fn poll_question(&mut self) -> Option<Resolve> {
@@ -165,8 +177,8 @@ impl Names {
         }
     }
 
-    /// Nothing waits.
+    /// No request waits.
     pub(super) fn is_idle(&self) -> bool {
-        self.waiting.is_empty()
+        self.waiting.values().all(|(_, list)| list.is_empty())
     }
 }

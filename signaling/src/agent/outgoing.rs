@@ -303,7 +303,7 @@ impl UserAgent {
         (request, bytes)
     }
 
-    /// Our address for others: what an account's registrar saw, else what the route to them gives.
+    /// Our address for others: what an account's registrar saw, else what a STUN server saw, else what the route to them gives.
     pub(super) fn contact(&self, account: Option<usize>, to: &Peer) -> Uri {
         let account = account.and_then(|a| self.accounts.get(a));
         let user = account.map_or(self.config.user.as_str(), |a| a.config.user.as_str());
@@ -312,7 +312,10 @@ impl UserAgent {
             .and_then(|a| a.registration.seen_by(to.transport));
         let address = match self.config.advertised {
             Some(_) => self.local_towards(to),
-            None => seen.unwrap_or_else(|| self.local_towards(to)),
+            None => {
+                let found = || self.stun.address_for(to.address.ip()).filter(|_| to.transport == Transport::Udp);
+                seen.or_else(found).unwrap_or_else(|| self.local_towards(to))
+            }
         };
         let user = crate::message::escape_user(user);
         let mut uri = Uri::sip(Some(&user), &address.ip().to_string(), Some(address.port()));

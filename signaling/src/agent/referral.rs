@@ -111,8 +111,9 @@ impl UserAgent {
 
     /// The application has not decided, or the call is over.
     pub(super) fn refuse_referred(&mut self, now: Instant, id: CallId) {
-        if let Ok(referred) = self.take_referred(id) {
+        if let Some(referred) = self.calls.get_mut(&id).and_then(|c| c.referred.take()) {
             self.respond(now, &referred.key, referred.request.response(603));
+            self.refresh_call(id);
         }
     }
 

@@ -62,8 +62,6 @@ pub enum Command {
         /// The call.
         dial: Dial,
     },
-    /// See [`UserAgent::pardon`].
-    Pardon(IpAddr),
     /// See [`UserAgent::ring`].
     Ring(CallId),
     /// See [`UserAgent::progress`].
@@ -184,6 +182,8 @@ pub struct EndpointStats {
     pub receive_errors: u64,
     /// Messages that were no SIP message.
     pub malformed: u64,
+    /// STUN that was no answer to anything we asked.
+    pub stun_dropped: u64,
     /// Of TCP and TLS connections.
     pub streams: StreamStats,
     /// Of the guard: who was let in, and what was thrown away for what reason.
@@ -197,6 +197,7 @@ struct SharedStats {
     send_errors: AtomicU64,
     receive_errors: AtomicU64,
     malformed: AtomicU64,
+    stun_dropped: AtomicU64,
     streams: Mutex<StreamStats>,
     guard: Mutex<GuardCounters>,
 }
@@ -333,6 +334,7 @@ impl Endpoint {
             send_errors: self.stats.send_errors.load(Relaxed),
             receive_errors: self.stats.receive_errors.load(Relaxed),
             malformed: self.stats.malformed.load(Relaxed),
+            stun_dropped: self.stats.stun_dropped.load(Relaxed),
             streams: *self.stats.streams.lock().unwrap_or_else(PoisonError::into_inner),
             guard: *self.stats.guard.lock().unwrap_or_else(PoisonError::into_inner),
         }
@@ -520,10 +522,6 @@ impl Running {
                 agent.dial_tagged(now, tag, dial);
                 Ok(())
             }
-            Command::Pardon(address) => {
-                agent.pardon(now, address);
-                Ok(())
-            }
             Command::Ring(call) => agent.ring(now, call),
             Command::Progress { call, sdp } => agent.progress(now, call, sdp),
             Command::Reoffer { call, sdp } => agent.reoffer(now, call, sdp),
@@ -559,7 +557,9 @@ impl Running {
                 _ => self.streams.send(Instant::now(), &to, bytes),
             }
         }
-        self.stats.malformed.store(self.agent.counters().malformed, Relaxed);
+        let counted = self.agent.counters();
+        self.stats.malformed.store(counted.malformed, Relaxed);
+        self.stats.stun_dropped.store(counted.stun_dropped, Relaxed);
     }
 
     fn send_datagram(&mut self, to: SocketAddr, bytes: &[u8]) {

@@ -49,6 +49,9 @@ pub fn local_ip_towards(destination: SocketAddr) -> IpAddr {
 
 /// The first line of a message, for the log: enough to follow a call by, and without anything secret.
 fn start_line(bytes: &[u8]) -> String {
+    if crate::stun::is_stun(bytes) {
+        return "STUN".into();
+    }
     let line = bytes.split(|b| matches!(b, b'\r' | b'\n')).next().unwrap_or_default();
     line.iter().take(120).map(|b| char::from(*b)).filter(|c| !c.is_control()).collect()
 }

@@ -406,6 +406,105 @@ fn ps_is_a_table_or_the_protocols_own_object() {
 }
 
 #[test]
+fn ps_shows_who_holds_a_call_and_that_it_is_encrypted() {
+    let daemon = Daemon::start(|server, input| {
+        if let Input::Request { id, .. } = input {
+            let srtp = Some("AES_CM_128_HMAC_SHA1_80".into());
+            let held = Call { hold: Some(Hold::FarEnd), srtp, ..call(CallState::Answered) };
+            server.respond(&id, Ok(CallListReply { calls: vec![held] }));
+        }
+    });
+    let ran = run(&daemon.socket, "ps");
+    assert!(ran.out.contains("held:far_end") && ran.out.contains("PCMU+srtp"), "{}", ran.out);
+}
+
+#[test]
+fn hold_waits_until_it_is_so_and_tells_a_refusal() {
+    for refused in [false, true] {
+        let daemon = Daemon::start(move |server, input| match input {
+            Input::Request { id, method: Method::CallHold(hold), .. } => {
+                assert!(hold.force);
+                server.respond(&id, Ok(Done {}));
+                let event = if refused {
+                    let (status, reason) = (Some(488), Some("Not Acceptable Here".into()));
+                    Event::CallReoffer { call: C7, ours: true, accepted: false, codec: None, status, reason }
+                } else {
+                    Event::CallHeld { call: C7, hold: Some(Hold::Us) }
+                };
+                server.notify(&event, None);
+            }
+            Input::Request { id, .. } => server.respond(&id, Ok(call(CallState::Answered))),
+            _ => {}
+        });
+        let ran = run(&daemon.socket, "hold c7 --json");
+        if refused {
+            assert_eq!(ran.exit, Exit::Declined);
+            assert!(ran.err.contains("Not Acceptable Here"), "{}", ran.err);
+        } else {
+            assert_eq!((ran.exit, ran.out.as_str()), (Exit::Ok, "{\"call\":\"c7\",\"hold\":\"us\"}\n"));
+        }
+    }
+}
+
+#[test]
+fn a_transfer_to_a_call_is_attended_and_to_anything_else_blind() {
+    for (to, attended) in [("c8", true), ("+4930123456", false), ("carol", false)] {
+        let daemon = Daemon::start(move |server, input| {
+            if let Input::Request { id, method: Method::CallTransfer(transfer), .. } = input {
+                assert_eq!((transfer.other_call.is_some(), transfer.to.is_some()), (attended, !attended));
+                server.respond(&id, Ok(Done {}));
+                server.notify(&state(CallState::Ended, Some(Cause::Transferred)), None);
+            }
+        });
+        let ran = run(&daemon.socket, &format!("transfer c7 {to}"));
+        assert_eq!(ran.exit, Exit::Ok, "{}", ran.err);
+        assert!(ran.err.contains("c7 is transferred"), "{}", ran.err);
+    }
+}
+
+/// Case 45: a trace shows what the network said, and steers no terminal.
+#[test]
+fn case_45_a_trace_is_cleaned_line_by_line_and_saved_as_it_is() {
+    let daemon = Daemon::start(|server, input| {
+        if let Input::Request { id, method: Method::CallTrace(trace), .. } = input {
+            let reply = TraceReply {
+                call: C7,
+                call_id: "x".into(),
+                dropped: 0,
+                ladder: (trace.format == TraceFormat::Ladder).then(|| "INVITE\x1b[2J\nACK\n".into()),
+                pcap: (trace.format == TraceFormat::Pcap).then(|| "AAEC".into()),
+                messages: None,
+            };
+            server.respond(&id, Ok(reply));
+        }
+    });
+    assert_eq!(run(&daemon.socket, "trace c7").out, "INVITE\u{fffd}[2J\nACK\n");
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("c7.pcap");
+    assert_eq!(run(&daemon.socket, &format!("trace c7 --pcap {}", path.display())).exit, Exit::Ok);
+    assert_eq!(std::fs::read(path).unwrap(), [0, 1, 2]);
+}
+
+#[test]
+fn bans_are_a_table_and_are_ended_by_address() {
+    let daemon = Daemon::start(|server, input| match input {
+        Input::Request { id, method: Method::SipBans(_), .. } => {
+            let address = "198.51.100.7".parse().unwrap();
+            let ban = SipBan { address, left_s: 540, count: 2, reason: "a scanner's name".into() };
+            server.respond(&id, Ok(SipBansReply { bans: vec![ban] }));
+        }
+        Input::Request { id, method: Method::SipUnban(unban), .. } => {
+            assert_eq!(unban.address.to_string(), "198.51.100.7");
+            server.respond(&id, Ok(Done {}));
+        }
+        _ => {}
+    });
+    let ran = run(&daemon.socket, "bans");
+    assert!(ran.out.contains("198.51.100.7") && ran.out.contains("9:00") && ran.out.contains("a scanner's name"));
+    assert_eq!(run(&daemon.socket, "unban 198.51.100.7").exit, Exit::Ok);
+}
+
+#[test]
 fn ps_without_calls_writes_no_result() {
     let daemon = Daemon::start(|server, input| {
         if let Input::Request { id, .. } = input {

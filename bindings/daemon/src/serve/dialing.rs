@@ -25,17 +25,17 @@ pub(super) struct DialRules {
 impl DialRules {
     /// # Errors
     /// A pattern that is none.
-    pub(super) fn new(config: &Config, now: Instant) -> Result<Self, SignalingError> {
+    pub(super) fn new(config: &Config) -> Result<Self, SignalingError> {
         let own = |account: &Account| {
             let allow = account.allow_dial.as_ref()?;
             let guard = match allow.is_empty() {
                 true => Ok(None),
-                false => account_rules(&config.dialing, allow).and_then(|rules| TollGuard::new(rules, now)).map(Some),
+                false => account_rules(&config.dialing, allow).and_then(TollGuard::new).map(Some),
             };
             Some(guard.map(|guard| (account.name.clone(), guard)))
         };
         Ok(Self {
-            guard: TollGuard::new(rules(&config.dialing)?, now)?,
+            guard: TollGuard::new(rules(&config.dialing)?)?,
             accounts: config.accounts.iter().filter_map(own).collect::<Result<_, _>>()?,
         })
     }
@@ -118,6 +118,14 @@ fn rules(dialing: &config::Dialing) -> Result<TollConfig, SignalingError> {
     })
 }
 
+/// What the user agent asks once more, of redirections above all: where a call may go. Rates and lengths are ours.
+///
+/// # Errors
+/// A pattern that is none.
+pub(super) fn patterns_only(dialing: &config::Dialing) -> Result<TollConfig, SignalingError> {
+    Ok(TollConfig { rate: None, concurrent: None, max_duration: None, ..rules(dialing)? })
+}
+
 /// An account's own patterns; everything else is asked of the rules for all.
 fn account_rules(dialing: &config::Dialing, allow: &[String]) -> Result<TollConfig, SignalingError> {
     Ok(TollConfig {
@@ -168,7 +176,7 @@ mod tests {
     fn asked(toml: &str, uri: &str, account: Option<&str>) -> Result<Option<Duration>, ApiError> {
         let config: Config = toml::from_str(toml).unwrap();
         let now = Instant::now();
-        DialRules::new(&config, now).unwrap().ask(now, uri, account, 0)
+        DialRules::new(&config).unwrap().ask(now, uri, account, 0)
     }
 
     /// Case 15: numbers at a premium and emergency numbers are refused as the daemon comes, with the rule in the message.
@@ -199,7 +207,7 @@ mod tests {
     fn limits_have_a_code_of_their_own() {
         let config: Config = toml::from_str("[dialing]\nmax_concurrent = 1\nmax_call_s = 60").unwrap();
         let now = Instant::now();
-        let mut rules = DialRules::new(&config, now).unwrap();
+        let mut rules = DialRules::new(&config).unwrap();
         assert_eq!(rules.ask(now, "sip:100@example.com", None, 0), Ok(Some(Duration::from_secs(60))));
         let refused = rules.ask(now, "sip:100@example.com", None, 1).unwrap_err();
         assert_eq!(refused.code(), Some(ErrorCode::DialingLimit));

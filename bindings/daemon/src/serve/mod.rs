@@ -21,6 +21,7 @@ mod speech;
 pub(crate) mod stun;
 mod subscriptions;
 mod switchboard;
+mod traces;
 mod transfers;
 
 use std::io;
@@ -36,7 +37,8 @@ use signal_hook_mio::v1_0::Signals;
 use signaling::SignalingError;
 use signaling::net::Endpoint;
 
-pub(crate) use self::setup::{accounts, engine_config};
+pub(crate) use self::offers::is_private;
+pub(crate) use self::setup::{accounts, client_endpoint, engine_config};
 use self::setup::{ears_config, endpoint_config};
 use self::switchboard::Switchboard;
 use crate::config::{Config, JackMode};

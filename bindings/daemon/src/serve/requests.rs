@@ -93,6 +93,8 @@ impl Switchboard {
                 let outcome = self.reject_transfer(client, request.call, request.status);
                 self.server.respond(&id, outcome);
             }
+            // answered when signaling has
+            Method::CallTrace(request) => self.ask_trace(id, &request),
             Method::SipBans(_) => {
                 let bans = self.list_bans();
                 self.server.respond(&id, Ok(bans));

@@ -65,6 +65,9 @@ pub(super) fn endpoint_config(config: &Config) -> EndpointConfig {
         config::ReferPolicy::Ask => ReferPolicy::Ask,
     };
     agent.redirects = sip.redirects;
+    agent.stun_servers = sip.stun_server.iter().cloned().collect();
+    agent.trace.calls = sip.trace_calls;
+    agent.toll = super::dialing::patterns_only(&config.dialing).ok();
     EndpointConfig {
         tcp: if sip.tcp { TcpListen::LikeUdp } else { TcpListen::Off },
         tls: sip.tls_bind,

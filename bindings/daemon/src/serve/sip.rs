@@ -51,7 +51,19 @@ impl Switchboard {
                 let reason = Some(reason);
                 self.account_is(Account { reason, ..Account::new(&account, AccountState::Unreachable) });
             }
+            SipEvent::Trace { tag, trace } => self.on_trace(tag, trace.as_deref()),
             SipEvent::Banned { ban } => self.on_banned(&ban),
+            SipEvent::PublicAddress { address, symmetric } => {
+                log::info!("the world sees us as {address} (STUN)");
+                if symmetric {
+                    log::warn!(
+                        "the NAT gives every destination a port of its own: set [sip] public_address if calls do not come in"
+                    );
+                }
+                self.public_address = Some(address.ip());
+            }
+            // what was known before is more likely right than nothing
+            SipEvent::StunFailed { reason } => log::warn!("STUN: {reason}"),
             SipEvent::Dialing { tag, call } => self.on_dialing(tag, call.0),
             SipEvent::DialFailed { tag, error } => {
                 if let Some(dial) = self.dials.remove(&tag) {

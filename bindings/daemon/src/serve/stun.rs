@@ -1,8 +1,6 @@
-//! Our address as the world sees it, from a STUN server (RFC 8489): a question of 20 bytes now and then, on a thread of its own.
+//! One question to a STUN server (RFC 8489), for `doctor`; the daemon's own are asked by signaling, from the SIP socket.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs, UdpSocket};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use rand::TryRng;
@@ -17,57 +15,9 @@ const XOR_MAPPED_ADDRESS: u16 = 0x0020;
 const HEADER: usize = 20;
 /// RFC 8489 section 18.6.
 const STUN_PORT: u16 = 3478;
-/// An address that has changed is noticed within this.
-const EVERY: Duration = Duration::from_secs(120);
 /// One try; RFC 8489 section 6.2.1 begins with 500 ms.
 const PATIENCE: Duration = Duration::from_millis(700);
 const TRIES: usize = 3;
-
-/// What a STUN server said last.
-#[derive(Debug, Default)]
-pub(crate) struct Stun {
-    address: Arc<Mutex<Option<IpAddr>>>,
-    /// Dropped, it ends the thread.
-    _stop: Option<Sender<()>>,
-}
-
-impl Stun {
-    /// Asks `server` (`host[:port]`) from now on, every two minutes.
-    pub(crate) fn start(server: &str) -> Self {
-        let address = Arc::new(Mutex::new(None));
-        let (stop, stopped) = channel();
-        let (shared, server) = (address.clone(), server.to_owned());
-        let begun = std::thread::Builder::new().name("stun".into()).spawn(move || watch(&server, &shared, &stopped));
-        if let Err(error) = begun {
-            log::warn!("STUN is not asked: {error}");
-        }
-        Self { address, _stop: Some(stop) }
-    }
-
-    /// The last address, if there was one.
-    pub(crate) fn address(&self) -> Option<IpAddr> {
-        *self.address.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-fn watch(server: &str, shared: &Mutex<Option<IpAddr>>, stopped: &Receiver<()>) {
-    loop {
-        match ask(server) {
-            Ok(found) => {
-                let mut known = shared.lock().unwrap_or_else(PoisonError::into_inner);
-                if *known != Some(found.ip()) {
-                    log::info!("the world sees us as {} (STUN)", found.ip());
-                }
-                *known = Some(found.ip());
-            }
-            // what was known before is more likely right than nothing
-            Err(error) => log::warn!("STUN server {server}: {error}"),
-        }
-        if !matches!(stopped.recv_timeout(EVERY), Err(RecvTimeoutError::Timeout)) {
-            return;
-        }
-    }
-}
 
 /// Asks once; blocks for two seconds at most, and for as long as the name takes.
 pub(crate) fn ask(server: &str) -> Result<SocketAddr, String> {

@@ -21,8 +21,8 @@ use super::bans::Bans;
 use super::call::CallRecord;
 use super::dialing::DialRules;
 use super::speech::Finished;
-use super::stun::Stun;
 use super::subscriptions::Subscription;
+use super::traces::PendingTrace;
 use crate::config::Config;
 
 /// Ended calls that `call.get` still knows.
@@ -80,9 +80,12 @@ pub(super) struct Switchboard {
     pub(super) accounts: BTreeMap<String, Account>,
     /// Our address as each account's registrar sees it, where a NAT is in between.
     pub(super) seen_as: HashMap<String, SocketAddr>,
-    pub(super) stun: Stun,
+    /// Our address as a STUN server sees it.
+    pub(super) public_address: Option<std::net::IpAddr>,
     pub(super) rules: DialRules,
     pub(super) bans: Bans,
+    /// Traces that signaling was asked for, by tag.
+    pub(super) traces: HashMap<u64, PendingTrace>,
     /// By the number of the call whose far end wanted it.
     pub(super) transfers: HashMap<u32, PendingTransfer>,
     pub(super) jack: JackState,
@@ -108,8 +111,7 @@ impl Switchboard {
             })
             .collect();
         let began = Instant::now();
-        let rules = DialRules::new(&config, began)?;
-        let stun = config.sip.stun_server.as_deref().map(Stun::start).unwrap_or_default();
+        let rules = DialRules::new(&config)?;
         Ok(Self {
             config,
             model,
@@ -124,9 +126,10 @@ impl Switchboard {
             channels: HashMap::new(),
             accounts,
             seen_as: HashMap::new(),
-            stun,
+            public_address: None,
             rules,
             bans: Bans::default(),
+            traces: HashMap::new(),
             transfers: HashMap::new(),
             jack: JackState::Off,
             began,

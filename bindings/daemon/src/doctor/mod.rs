@@ -1,26 +1,27 @@
 //! `mr-sip doctor`: looks at this machine and the configuration as the daemon would, and names the fix for what is
-//! missing. It changes nothing and disturbs no running daemon.
+//! missing. It changes nothing and disturbs no running daemon: accounts that one has registered are only asked by OPTIONS.
+
+mod accounts;
+mod audio;
+mod echo;
+mod names;
+mod nat;
 
 use std::io::{IsTerminal, Write};
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
 
 use clap::Args;
-use control::types::{AccountState, DaemonStatus, EventFilter, Hello, Status};
+use control::types::{DaemonStatus, EventFilter, Hello, Status};
 use control::{Client, ControlError};
 use engine::jack::{JackBridge, JackConfig, JackState};
 use engine::realtime::Grant;
 use engine::{Engine, EngineConfig};
 use serde_json::json;
-use signaling::net::{Endpoint, EndpointConfig};
-use signaling::{Event, UserAgentConfig};
 
 use crate::config::{Config, JackMode, process_environment};
 use crate::exit::Exit;
 use crate::serve;
 
-/// A registrar that has not answered by then is not answering.
-const REGISTRAR_LIMIT: Duration = Duration::from_secs(8);
 /// Recordings need about 2 MB a minute; below this little is left of a working day.
 const LOW_DISK: u64 = 1 << 30;
 
@@ -30,6 +31,12 @@ pub struct DoctorArgs {
     /// Do not contact registrars
     #[arg(long)]
     offline: bool,
+    /// Also call this number, best one that echoes what it hears, and measure what comes back (needs the running daemon)
+    #[arg(long, value_name = "NUMBER", conflicts_with = "offline")]
+    call: Option<String>,
+    /// The account to call through
+    #[arg(long, value_name = "NAME", requires = "call")]
+    account: Option<String>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -84,11 +91,15 @@ pub fn run(args: &DoctorArgs, named: Option<&Path>, as_json: bool) -> Exit {
             report.add("config", Health::Good, text);
             let running = daemon(&config, &mut report);
             sip(&config, running.as_ref(), args.offline, &mut report);
+            audio::ports(&config, running.is_some(), &mut report);
             real_time(&config, &mut report);
             jack(&config, &mut report);
             model(&config, &mut report);
             recordings(&config.recordings_folder(), config.recording.enabled, &mut report);
             programs(&mut report);
+            if let Some(number) = &args.call {
+                echo::call(&config, running.is_some(), number, args.account.as_deref(), &mut report);
+            }
         }
     }
     let good = report.findings.iter().all(|finding| finding.health != Health::Bad);
@@ -131,70 +142,23 @@ fn daemon(config: &Config, report: &mut Report) -> Option<Status> {
 }
 
 fn sip(config: &Config, running: Option<&Status>, offline: bool, report: &mut Report) {
-    if let Some(status) = running {
-        for account in &status.accounts {
-            let (health, text) = match account.state {
-                AccountState::Registered => (Health::Good, "is registered".to_owned()),
-                AccountState::Unregistered => (Health::Weak, "is not registered".to_owned()),
-                AccountState::Reachable => (Health::Good, "is reachable".to_owned()),
-                AccountState::Failed | AccountState::Unreachable => {
-                    (Health::Bad, account.reason.clone().unwrap_or_default())
-                }
-            };
-            report.add("account", health, format!("{}: {text}", account.account));
-        }
-        return;
-    }
-    match std::net::UdpSocket::bind(config.sip.bind) {
-        Ok(_) => report.add("SIP port", Health::Good, format!("{} is free", config.sip.bind)),
-        Err(error) => {
-            report.add(
-                "SIP port",
-                Health::Bad,
-                format!("{}: {error}; set another address or port in sip.bind", config.sip.bind),
-            );
+    if running.is_none() {
+        match std::net::UdpSocket::bind(config.sip.bind) {
+            Ok(_) => report.add("SIP port", Health::Good, format!("{} is free", config.sip.bind)),
+            Err(error) => {
+                let text = format!("{}: {error}; set another address or port in sip.bind", config.sip.bind);
+                report.add("SIP port", Health::Bad, text);
+            }
         }
     }
     if config.accounts.is_empty() {
         let text = "none: calls go only to and from addresses; set SIP_GATEWAY, SIP_USER and SIP_PASSWORD, or see mr-sip config init";
         report.add("account", Health::Weak, text);
     } else if !offline {
-        register(config, report);
+        accounts::check(config, running, report);
+    } else if let Some(status) = running {
+        accounts::as_the_daemon_says(status, report);
     }
-}
-
-/// Registers every account for a moment from a port of its own.
-fn register(config: &Config, report: &mut Report) {
-    let mut agent = UserAgentConfig::new(([0, 0, 0, 0], 0).into());
-    agent.accounts = serve::accounts(config);
-    let mut waiting: Vec<&str> = config.accounts.iter().filter(|a| a.register).map(|a| a.name.as_str()).collect();
-    let mut endpoint = match Endpoint::start(EndpointConfig::new(([0, 0, 0, 0], 0).into(), agent), || {}) {
-        Ok(endpoint) => endpoint,
-        Err(error) => return report.add("account", Health::Bad, error.to_string()),
-    };
-    let began = Instant::now();
-    while let Some(left) = REGISTRAR_LIMIT.checked_sub(began.elapsed()).filter(|_| !waiting.is_empty()) {
-        let (account, health, text) = match endpoint.recv_timeout(left) {
-            Some(Event::Registered { account, expires, .. }) => {
-                let text = format!("registered in {} ms, for {} s", began.elapsed().as_millis(), expires.as_secs());
-                (account, Health::Good, text)
-            }
-            Some(Event::RegistrationFailed { account, reason, .. }) => (account, Health::Bad, reason),
-            _ => continue,
-        };
-        if waiting.contains(&account.as_str()) {
-            waiting.retain(|name| *name != account);
-            report.add("account", health, format!("{account}: {text}"));
-        }
-    }
-    for name in waiting {
-        let text = format!(
-            "{name}: the registrar did not answer within {} s; check its name and the firewall",
-            REGISTRAR_LIMIT.as_secs()
-        );
-        report.add("account", Health::Bad, text);
-    }
-    endpoint.close();
 }
 
 fn real_time(config: &Config, report: &mut Report) {

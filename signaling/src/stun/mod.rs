@@ -1,0 +1,17 @@
+//! STUN, as far as a client needs it that wants to know its own address behind a NAT (RFC 8489, the Binding method).
+//!
+//! | file | what it is for |
+//! |---|---|
+//! | `message` | requests written, answers read |
+//! | `exchange` | one request: its transaction id, its timers |
+//!
+//! Nothing here knows of sockets, clocks or names. Which servers are asked, and when, is the user agent's: `agent::stun`.
+
+mod exchange;
+mod message;
+
+pub(crate) use exchange::{Exchange, Step};
+pub(crate) use message::{Answer, DEFAULT_PORT, TransactionId, is_stun, read, request};
+
+#[cfg(test)]
+mod tests;
