@@ -6,7 +6,7 @@ use std::{
 };
 
 use engine::{
-    CallId, Codec, PACKET_SAMPLES, TICK,
+    CallId, Codec, PACKET_SAMPLES, TICK, TelephoneEvent,
     call::{MediaCall, MediaCallConfig, MediaParams},
     clock::Time,
     codec::PCMU_PAYLOAD_TYPE,
@@ -50,9 +50,9 @@ pub fn call(data: &[u8]) {
         }
         bytes.extend_from_slice(packet);
         if how & 0x40 == 0 {
-            call.on_packet(now, source, &bytes);
+            call.on_packet(now, source, &mut bytes);
         } else {
-            call.on_rtcp(now, source, &bytes);
+            call.on_rtcp(now, source, &mut bytes);
         }
     }
     assert!(sent * 4 <= ticks + 4, "{sent} packets in {ticks} ticks");
@@ -70,12 +70,8 @@ fn config(remote: SocketAddr) -> MediaCallConfig {
     MediaCallConfig {
         id: CallId(1),
         params: MediaParams {
-            remote,
-            codec: Codec::Pcmu,
-            payload_type: PCMU_PAYLOAD_TYPE,
-            telephone_event: Some(101),
-            send: true,
-            receive: true,
+            telephone_event: Some(TelephoneEvent::new(101, 8_000)),
+            ..MediaParams::new(remote, Codec::Pcmu, PCMU_PAYLOAD_TYPE)
         },
         media_lost_after: Duration::from_secs(30),
         start: Time::ZERO,

@@ -7,13 +7,13 @@
 
 mod call;
 
-use engine::rtp::{packet::Packet, packet::is_rtcp, rtcp};
+use engine::rtp::{demux::Datagram, packet::Packet, rtcp};
 
 pub use call::call;
 
 /// What is read of a packet is written so that it is read again as the same.
 pub fn rtp(data: &[u8]) {
-    let _ = is_rtcp(data);
+    let _ = Datagram::classify(data);
     let Some(packet) = Packet::parse(data) else { return };
     assert!(packet.payload.len() < data.len());
     let mut buffer = vec![0; data.len()];

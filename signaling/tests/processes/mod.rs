@@ -3,10 +3,13 @@
 
 use std::{
     io::Read,
-    net::{Ipv4Addr, UdpSocket},
+    net::{Ipv4Addr, TcpListener, UdpSocket},
     os::unix::process::CommandExt,
     process::{Child, Command, Stdio},
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicU16, Ordering::Relaxed},
+    },
     thread,
     time::{Duration, Instant},
 };
@@ -98,10 +101,19 @@ impl Drop for Running {
     }
 }
 
-/// A UDP port that was free a moment ago.
+/// A port that no socket has, by UDP or TCP. It lies below those that the system hands out, and this process hands out none
+/// twice: whoever is started with it finds it free.
 pub fn free_port() -> u16 {
-    let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port");
-    socket.local_addr().expect("its address").port()
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    loop {
+        let first = 20_000 + (std::process::id() % 60) as u16 * 200;
+        // with one in between: baresip takes the next port too, for TLS
+        let port = first + NEXT.fetch_add(2, Relaxed) % 200;
+        let address = (Ipv4Addr::LOCALHOST, port);
+        if UdpSocket::bind(address).is_ok() && TcpListener::bind(address).is_ok() {
+            return port;
+        }
+    }
 }
 
 /// Whether any socket has the port, as the kernel lists them.

@@ -66,7 +66,7 @@ impl Switchboard {
         // what the registrar sees holds for its network; STUN tells of the world
         let seen = account.and_then(|name| self.seen_as.get(name)).map(SocketAddr::ip);
         let registered = account.and_then(|name| self.accounts.get(name)).is_some_and(|a| a.is_registered());
-        match seen.or_else(|| if registered { None } else { self.public_address }) {
+        match seen.or(if registered { None } else { self.public_address }) {
             Some(ip) if ip.is_ipv4() == own.is_ipv4() => ip,
             _ => own,
         }
