@@ -157,6 +157,8 @@ pub enum Command {
         /// Chosen by the caller.
         tag: u64,
     },
+    /// Ends a ban.
+    Pardon(IpAddr),
 }
 
 /// What messages are kept of.
@@ -541,6 +543,10 @@ impl Running {
             }
             Command::Bans { tag } => {
                 agent.tell_bans(now, tag);
+                Ok(())
+            }
+            Command::Pardon(address) => {
+                agent.pardon(now, address);
                 Ok(())
             }
         };
