@@ -4,8 +4,12 @@
 //! the time. At the end the daemon's own figures say whether a packet slot was missed, a call was lost, or a real-time
 //! thread allocated. The CPU a call is held against the cheapest thing that could be done in its place: a bare loop in
 //! this process that receives and sends the same number of packets on as many sockets, measured in the same run.
+//!
+//! `--flood` is another bench on the same daemon: see `under_flood`.
 
-use std::collections::BTreeSet;
+mod agent;
+mod under_flood;
+
 use std::fs;
 use std::io::Write as _;
 use std::net::UdpSocket;
@@ -15,13 +19,13 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 use clap::Parser;
-use control::Client;
-use control::client::Message;
-use control::types::{Call, CallId, CallState, DaemonStatus, Encoding, Event, EventFilter, ResponseStart};
+use control::types::{Call, DaemonStatus, EventFilter};
 use mr_sip::demo::servers::{Daemon, DaemonSetup};
 use mr_sip::demo::voice::{Cue, Voice, write_script};
 use mr_sip_benches::cpu;
 use serde_json::json;
+
+use self::agent::{Agent, telephone_bytes};
 
 /// Packets a second and direction of one call.
 const PACKETS_A_SECOND: u32 = 50;
@@ -34,11 +38,14 @@ const RATE: u32 = 20;
 #[derive(Debug, Parser)]
 struct Options {
     /// Calls at once
-    #[arg(long, default_value_t = 100)]
+    #[arg(long, default_value_t = 100, default_value_if("flood", clap::builder::ArgPredicate::IsPresent, "50"))]
     calls: u32,
     /// Seconds with all calls up
-    #[arg(long, default_value_t = 60)]
+    #[arg(long, default_value_t = 60, default_value_if("flood", clap::builder::ArgPredicate::IsPresent, "30"))]
     seconds: u32,
+    /// Calls without and then with a flood of so many junk datagrams a second at the SIP and RTP ports
+    #[arg(long, num_args = 0..=1, default_missing_value = "50000")]
+    flood: Option<u32>,
     /// Write the figures to this file as JSON
     #[arg(long)]
     json: Option<PathBuf>,
@@ -75,6 +82,11 @@ fn main() -> Result<()> {
     let options = Options::parse();
     let folder = std::env::temp_dir().join(format!("mr-sip-load-{}", std::process::id()));
     fs::create_dir_all(&folder)?;
+    if let Some(rate) = options.flood {
+        let outcome = under_flood::run(&options, rate, &folder);
+        let _ = fs::remove_dir_all(&folder);
+        return outcome;
+    }
     let outcome = measure(&options, &folder);
     let _ = fs::remove_dir_all(&folder);
     let figures = outcome?;
@@ -85,15 +97,21 @@ fn main() -> Result<()> {
     figures.judge(&options)
 }
 
-fn measure(options: &Options, folder: &Path) -> Result<Figures> {
-    eprintln!("bare loop: {} sockets for {} s", options.calls, BARE.as_secs());
-    let bare_cores = bare_loop(options.calls)?;
-
+/// The daemon to measure.
+fn program(options: &Options) -> Result<PathBuf> {
     let program = match &options.daemon {
         Some(path) => path.clone(),
         None => std::env::current_exe()?.with_file_name("mr-sip"),
     };
     ensure!(program.is_file(), "{} is not there; build it: cargo build --release -p mr-sip", program.display());
+    Ok(program)
+}
+
+fn measure(options: &Options, folder: &Path) -> Result<Figures> {
+    eprintln!("bare loop: {} sockets for {} s", options.calls, BARE.as_secs());
+    let bare_cores = bare_loop(options.calls)?;
+
+    let program = program(options)?;
     let setup = DaemonSetup {
         program: Some(&program),
         incoming: "auto",
@@ -107,10 +125,7 @@ fn measure(options: &Options, folder: &Path) -> Result<Figures> {
     let mut client = daemon.connect("load", EventFilter::All)?;
     let mut sipp = Sipp::start(options, folder, &daemon.sip_address().to_string())?;
 
-    let voice = Voice { name: "en-gb", rate: 165 };
-    let speech =
-        voice.say("this agent speaks without a pause so that every call has a voice to play all the time", folder)?;
-    let mut agent = Agent { speech: telephone_bytes(&speech.at_telephone_rate()?), ..Agent::default() };
+    let mut agent = Agent::new(folder)?;
 
     let build_up = Duration::from_secs(u64::from(options.calls / RATE) + 20);
     let began = Instant::now();
@@ -169,50 +184,6 @@ fn measure(options: &Options, folder: &Path) -> Result<Figures> {
         bare_cores,
         status,
     })
-}
-
-/// The brain of all calls: speaks on each, all the time.
-#[derive(Debug, Default)]
-struct Agent {
-    up: BTreeSet<u32>,
-    finals: usize,
-    speech: Vec<u8>,
-}
-
-impl Agent {
-    /// Serves events for so long.
-    fn attend(&mut self, client: &mut Client, time: Duration) -> Result<()> {
-        let until = Instant::now() + time;
-        while let Some(message) = client.next_message(until)? {
-            let Message::Event(notification) = message else { continue };
-            match notification.event {
-                Event::CallState { call, state: CallState::Answered, .. } => {
-                    self.up.insert(call.0);
-                    self.speak(client, call)?;
-                }
-                Event::CallState { call, state: CallState::Ended, .. } => {
-                    self.up.remove(&call.0);
-                }
-                Event::ResponseFinished { call, .. } if self.up.contains(&call.0) => self.speak(client, call)?,
-                Event::TranscriptFinal { .. } => self.finals += 1,
-                _ => {}
-            }
-        }
-        Ok(())
-    }
-
-    fn speak(&self, client: &mut Client, call: CallId) -> Result<()> {
-        let reply = client.request(&ResponseStart { encoding: Encoding::Ulaw, ..ResponseStart::new(call) })?;
-        client.send_audio(reply.channel, Encoding::Ulaw, reply.generation, 0, &self.speech)?;
-        client.request(&control::types::ResponseEnd { call, response: reply.response })?;
-        Ok(())
-    }
-}
-
-fn telephone_bytes(samples: &[f32]) -> Vec<u8> {
-    let mut bytes = vec![0; samples.len()];
-    engine::Codec::Pcmu.encode(samples, &mut bytes);
-    bytes
 }
 
 /// Everybody who calls.
