@@ -334,9 +334,13 @@ impl Phone {
             });
             let length = message.bytes;
             let Some(stamp) = stamp else { continue };
-            let Some([_, _, a, b, c, d, e, f]) = bytes.get(..length).and_then(|bytes| bytes.first_chunk()) else {
+            let Some([_, kind, a, b, c, d, e, f]) = bytes.get(..length).and_then(|bytes| bytes.first_chunk()) else {
                 continue;
             };
+            // RFC 5761 section 4: these are RTCP, of a call whose RTCP port happens to be this one
+            if (64..96).contains(&(kind & 0x7f)) {
+                continue;
+            }
             self.heard.push(Arrival {
                 at_ns: u64::try_from(stamp.as_nanos()).unwrap_or(u64::MAX),
                 sequence: u16::from_be_bytes([*a, *b]),

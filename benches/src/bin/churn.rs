@@ -29,7 +29,7 @@ const GRACE: Duration = Duration::from_secs(90);
 /// One step of the search for the highest rate.
 const STEP: Duration = Duration::from_secs(20);
 /// The rates that are tried, in calls a second.
-const RATES: [u32; 14] = [25, 50, 100, 150, 200, 250, 300, 400, 500, 600, 700, 800, 900, 1000];
+const RATES: [u32; 11] = [100, 200, 400, 600, 800, 1000, 1200, 1400, 1600, 1800, 2000];
 
 /// Many short calls in a row against the real daemon.
 #[derive(Debug, Parser)]
@@ -38,7 +38,7 @@ struct Options {
     #[arg(long, default_value_t = 100_000)]
     calls: u64,
     /// New calls a second
-    #[arg(long, default_value_t = 200)]
+    #[arg(long, default_value_t = 500)]
     rate: u32,
     /// Look for the highest rate without a failed call, instead
     #[arg(long)]
