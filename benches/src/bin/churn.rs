@@ -233,8 +233,8 @@ fn judge(main: &Step, fresh: &Sample, baseline: &Sample, end: &Sample) -> Result
     let kept =
         |sample: &Sample| (sample.held.descriptors, sample.held.threads, sample.held.udp_ports, sample.recordings);
     ensure!(kept(end) == kept(fresh), "descriptors, threads, ports, files: {:?} became {:?}", kept(fresh), kept(end));
-    // resident memory says less than the allocator's books: it grows as long as free room within the heap is used for the
-    // first time, up to the heap's size. Where there are no books (another libc than glibc), it must do
+    // resident memory says less than the allocator's books: it grows as long as free room within the heap is touched for
+    // the first time; the table shows it. Where there are no books (another libc than glibc), it must do
     let judged = if end.in_use_kib > 0 {
         [("memory in use", baseline.in_use_kib, end.in_use_kib), ("the heap", baseline.heap_kib, end.heap_kib)]
     } else {
@@ -338,6 +338,7 @@ fn panel(
     let mut chart = ChartBuilder::on(area)
         .caption(caption, ("sans-serif", 16).into_font().color(&INK))
         .margin(10)
+        .margin_right(30)
         .x_label_area_size(34)
         .y_label_area_size(50)
         .build_cartesian_2d(0.0..end, 0.0..highest)
