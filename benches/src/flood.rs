@@ -239,25 +239,27 @@ mod tests {
     use super::*;
 
     #[test]
-    fn it_comes_from_many_addresses_at_about_its_rate_and_stops_by_itself() {
+    fn it_comes_from_many_addresses_and_no_faster_than_its_rate() {
         let sip = UdpSocket::bind("127.0.0.1:0").unwrap();
-        let rtp = UdpSocket::bind("127.0.0.1:0").unwrap();
-        let flood =
-            Flood::start(2_000, sip.local_addr().unwrap(), &[rtp.local_addr().unwrap()], Duration::from_millis(100))
-                .unwrap();
+        let rtp = [UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap()];
+        let flood = Flood::start(2_000, sip.local_addr().unwrap(), &rtp, Duration::from_secs(60)).unwrap();
         let mut sources = std::collections::BTreeSet::new();
-        sip.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+        sip.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
         for _ in 0..20 {
             let (_, from) = sip.recv_from(&mut [0; 2048]).unwrap();
             sources.insert(from.ip());
         }
         assert!(sources.len() > 5, "{sources:?}");
         assert!(!sources.contains(&Ipv4Addr::LOCALHOST.into()));
-        while !flood.thread.as_ref().is_some_and(JoinHandle::is_finished) {
-            thread::yield_now();
-        }
         let sent = flood.stop().unwrap();
-        assert!(sent.sip >= 20 && sent.sip + sent.rtp <= 240, "{sent:?}");
+        assert!(sent.sip >= 20 && sent.rate() <= 2_000.0, "{sent:?}");
+    }
+
+    #[test]
+    fn it_ends_by_itself() {
+        let target = [UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap()];
+        let mut flood = Flood::start(100, target[0], &target, BEAT).unwrap();
+        flood.thread.take().unwrap().join().unwrap();
     }
 
     #[test]
