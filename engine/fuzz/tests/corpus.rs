@@ -28,6 +28,11 @@ fn rtcp() {
 }
 
 #[test]
+fn srtp() {
+    run(mr_sip_engine_fuzz::srtp, &["corpus/srtp"]);
+}
+
+#[test]
 fn call() {
     run(mr_sip_engine_fuzz::call, &["corpus/call"]);
 }

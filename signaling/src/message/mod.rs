@@ -8,7 +8,6 @@
 //! To, Call-ID and CSeq that can be used without looking again ([`Meta`]); and nothing that is written can contain a line
 //! break that was not put there by [`write`] (case 45).
 
-#[allow(dead_code, reason = "for the stream transports")]
 mod frame;
 mod headers;
 mod limits;
@@ -18,9 +17,7 @@ mod uri;
 mod via;
 mod write;
 
-#[allow(unused_imports, reason = "for the stream transports")]
-pub(crate) use frame::FrameError;
-pub(crate) use frame::{Frame, Framer};
+pub(crate) use frame::{Frame, FrameError, Framer};
 pub(crate) use headers::{Headers, full_name, split_list};
 pub(crate) use name_addr::{NameAddr, unquote};
 pub(crate) use read::{BadMessage, Problem, body_text, is_type, read};
