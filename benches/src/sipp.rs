@@ -25,6 +25,8 @@ pub struct Counted {
     pub calls: u64,
     /// Of those, the ones of which a message did not come, or came wrong.
     pub failed: u64,
+    /// Of the failed ones, those that were answered otherwise than wished: refused, as a rule.
+    pub refused: u64,
     /// Messages that it sent again.
     pub retransmitted: u64,
 }
@@ -69,6 +71,7 @@ pub fn counted(folder: &Path, name: &str) -> Result<Counted> {
     Ok(Counted {
         calls: field("TotalCallCreated")?,
         failed: field("FailedCall(C)")?,
+        refused: field("FailedUnexpectedMessage(C)")?,
         retransmitted: field("Retransmissions(C)")?,
     })
 }

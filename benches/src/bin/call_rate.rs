@@ -113,7 +113,7 @@ fn endpoint(options: &Options, folder: &Path) -> Result<Figures> {
         }
     }
     let cores = (cpu::thread_time("sip")? - began).as_secs_f64() / start.elapsed().as_secs_f64();
-    let Counted { calls, failed, retransmitted } = sipp::counted(folder, "ours")?;
+    let Counted { calls, failed, retransmitted, .. } = sipp::counted(folder, "ours")?;
     Ok(Figures { calls, failed: failed.max(lost), retransmitted, cores })
 }
 
@@ -138,7 +138,7 @@ fn sipp_itself(options: &Options, folder: &Path) -> Result<Figures> {
     let used = cpu::process_time(uas.id());
     let cores = used.map(|used| used.as_secs_f64() / start.elapsed().as_secs_f64());
     let _ = (uas.kill(), uas.wait());
-    let Counted { calls, failed, retransmitted } = sipp::counted(folder, "theirs")?;
+    let Counted { calls, failed, retransmitted, .. } = sipp::counted(folder, "theirs")?;
     Ok(Figures { calls, failed, retransmitted, cores: cores? })
 }
 

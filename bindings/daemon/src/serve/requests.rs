@@ -457,6 +457,7 @@ impl Switchboard {
                 "malformed": sip.malformed,
                 "send_errors": sip.send_errors,
                 "receive_errors": sip.receive_errors,
+                "receive_buffer_kib": sip.receive_buffer / 1024,
                 "dropped": {
                     "banned": sip.guard.dropped_banned,
                     "rate": sip.guard.dropped_rate,
