@@ -19,10 +19,12 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 use clap::Parser;
-use control::types::{Call, DaemonStatus, EventFilter};
+use control::Client;
+use control::types::{Call, CallHangup, CallId, DaemonStatus, EventFilter};
 use mr_sip::demo::servers::{Daemon, DaemonSetup};
 use mr_sip::demo::voice::{Cue, Voice, write_script};
 use mr_sip_benches::cpu;
+use mr_sip_benches::process::Footprint;
 use serde_json::json;
 
 use self::agent::{Agent, telephone_bytes};
@@ -31,6 +33,10 @@ use self::agent::{Agent, telephone_bytes};
 const PACKETS_A_SECOND: u32 = 50;
 /// How long the bare loop is measured.
 const BARE: Duration = Duration::from_secs(5);
+/// The most memory that a call may need, in KiB.
+const MEMORY_A_CALL_KIB: f64 = 400.0;
+/// How long one call may take to be made and heard.
+const FIRST_CALL: Duration = Duration::from_secs(60);
 /// New calls a second while the load builds up.
 const RATE: u32 = 20;
 
@@ -75,6 +81,9 @@ struct Figures {
     daemon_cores: f64,
     media_cores: f64,
     bare_cores: f64,
+    /// Resident memory more than after one call that was heard and ended, and what of it is calls' large blocks, KiB a call.
+    memory_kib: f64,
+    large_kib: f64,
     status: serde_json::Map<String, serde_json::Value>,
 }
 
@@ -123,9 +132,16 @@ fn measure(options: &Options, folder: &Path) -> Result<Figures> {
     };
     let daemon = Daemon::start(folder, &setup)?;
     let mut client = daemon.connect("load", EventFilter::All)?;
-    let mut sipp = Sipp::start(options, folder, &daemon.sip_address().to_string())?;
-
     let mut agent = Agent::new(folder)?;
+    let target = daemon.sip_address().to_string();
+    // one call is made first, so that what a daemon with any call needs (the recogniser above all) is not counted as a call's
+    first_call(options, folder, &target, &mut agent, &mut client)?;
+    let resident_before = Footprint::of(daemon.pid())?.rss_kib as f64;
+    let large_kib = |engine: &serde_json::Map<String, serde_json::Value>| {
+        engine.get("memory").and_then(|memory| memory.get("large_kib")?.as_f64()).unwrap_or_default()
+    };
+    let large_before = large_kib(&client.request(&DaemonStatus {})?.engine);
+    let mut sipp = Sipp::start(options, folder, &target, options.calls)?;
 
     let build_up = Duration::from_secs(u64::from(options.calls / RATE) + 20);
     let began = Instant::now();
@@ -162,6 +178,7 @@ fn measure(options: &Options, folder: &Path) -> Result<Figures> {
     let status = client.request(&DaemonStatus {})?.engine;
     let busy = |status: &serde_json::Map<String, serde_json::Value>| status["busy_ms"].as_f64().unwrap_or_default();
     let media_cores = (busy(&status) - busy(&media_before)) / 1000.0 / seconds;
+    let resident = Footprint::of(daemon.pid())?.rss_kib as f64;
     let lost_calls = options.calls as usize - agent.up.len();
     let calls: Vec<Call> = client.request(&control::types::CallList {})?.calls;
     sipp.stop();
@@ -182,15 +199,38 @@ fn measure(options: &Options, folder: &Path) -> Result<Figures> {
         daemon_cores,
         media_cores,
         bare_cores,
+        memory_kib: (resident - resident_before) / f64::from(options.calls),
+        large_kib: (large_kib(&status) - large_before) / f64::from(options.calls),
         status,
     })
+}
+
+/// Makes one call, waits until its first sentence was understood, and ends it.
+fn first_call(options: &Options, folder: &Path, target: &str, agent: &mut Agent, client: &mut Client) -> Result<()> {
+    let mut sipp = Sipp::start(options, folder, target, 1)?;
+    let began = Instant::now();
+    while agent.finals == 0 {
+        agent.attend(client, Duration::from_millis(200))?;
+        sipp.is_well(folder)?;
+        ensure!(began.elapsed() < FIRST_CALL, "the first call was not heard within {} s", FIRST_CALL.as_secs());
+    }
+    sipp.stop();
+    for &call in &agent.up.clone() {
+        client.request(&CallHangup::new(CallId(call)))?;
+    }
+    while !agent.up.is_empty() {
+        agent.attend(client, Duration::from_millis(200))?;
+        ensure!(began.elapsed() < FIRST_CALL, "the first call did not end");
+    }
+    agent.finals = 0;
+    Ok(())
 }
 
 /// Everybody who calls.
 struct Sipp(Child);
 
 impl Sipp {
-    fn start(options: &Options, folder: &Path, target: &str) -> Result<Self> {
+    fn start(options: &Options, folder: &Path, target: &str, calls: u32) -> Result<Self> {
         let wav = folder.join("caller.wav");
         let voice = Voice { name: "en-us", rate: 150 };
         let cue = Cue { pause: 1.0, speech: voice.say("four two seven one", folder)? };
@@ -205,7 +245,7 @@ impl Sipp {
             SCENARIO.replace("@AUDIO@", &raw.display().to_string()).replace("@HOLD@", &hold_ms.to_string()),
         )?;
         let log = fs::File::create(folder.join("sipp.log"))?;
-        let calls = options.calls.to_string();
+        let calls = calls.to_string();
         let child = Command::new("sipp")
             .args([target, "-i", "127.0.0.1", "-mi", "127.0.0.1", "-sf"])
             .arg(&scenario)
@@ -334,6 +374,7 @@ impl Figures {
             "received": self.received, "sent": self.sent, "lost": self.lost, "concealed": self.concealed,
             "underruns": self.underruns, "skipped": self.skipped,
             "daemon_cores": self.daemon_cores, "media_cores": self.media_cores, "bare_loop_cores": self.bare_cores,
+            "memory_kib_a_call": self.memory_kib, "large_kib_a_call": self.large_kib,
             "engine": self.status,
         })
     }
@@ -344,6 +385,7 @@ impl Figures {
         ensure!(self.underruns == 0, "{} underruns inside responses", self.underruns);
         let violations = self.status["allocation_violations"].as_u64().unwrap_or(u64::MAX);
         ensure!(violations == 0, "{violations} allocations on real-time threads");
+        ensure!(self.memory_kib <= MEMORY_A_CALL_KIB, "a call needs {:.0} KiB of memory", self.memory_kib);
         Ok(())
     }
 }
@@ -367,4 +409,6 @@ fn print_table(options: &Options, figures: &Figures) {
     println!("  media thread, % of a core/call {:>10.3}", per_call(figures.media_cores));
     println!("  whole daemon, % of a core/call {:>10.3}", per_call(figures.daemon_cores));
     println!("  bare socket loop, same packets {:>10.3}", per_call(figures.bare_cores));
+    println!("  resident memory, KiB a call    {:>10.0}", figures.memory_kib);
+    println!("  of that room in large blocks   {:>10.0}", figures.large_kib);
 }
