@@ -157,7 +157,6 @@ mod tests {
 
     #[test]
     fn a_block_that_no_system_has_is_refused_and_the_old_one_stays() {
-        let layout = Layout::from_size_align(LARGE, 8).unwrap();
         let absurd = isize::MAX as usize - 4096;
         // SAFETY: as above; a refused reallocation leaves the block as it was.
         unsafe {
