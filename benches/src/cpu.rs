@@ -55,7 +55,7 @@ pub fn process_time(pid: u32) -> Result<Duration> {
 }
 
 /// User and system time of a `stat` line (proc(5): fields 14 and 15, in clock ticks).
-fn time_of(stat: &str) -> Result<Duration> {
+pub(crate) fn time_of(stat: &str) -> Result<Duration> {
     // the name, in brackets, may hold spaces
     let (_, rest) = stat.rsplit_once(')').context("no name in stat")?;
     let mut fields = rest.split_whitespace().skip(11);

@@ -1,3 +1,7 @@
 //! Latency, load, quality and speech benches: what they share.
+pub mod callers;
 pub mod cpu;
+pub mod flood;
 pub mod histogram;
+pub mod process;
+pub mod sipp;

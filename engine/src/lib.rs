@@ -49,6 +49,7 @@ mod engine;
 mod error;
 mod event;
 pub mod jack;
+pub mod large_blocks;
 mod media_thread;
 mod net;
 mod noise;

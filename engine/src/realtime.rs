@@ -7,7 +7,7 @@
 //! The real-time rule (no allocation, no free) is checked by [`GuardedAllocator`]: a program that installs it as its
 //! global allocator can ask [`violations`] how often a thread marked by [`mark_thread`] allocated or freed.
 
-use std::alloc::{GlobalAlloc, Layout, System};
+use std::alloc::{GlobalAlloc, Layout};
 use std::cell::Cell;
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -18,6 +18,8 @@ use thread_priority::{
     RealtimeThreadSchedulePolicy, ThreadPriority, ThreadPriorityValue, ThreadSchedulePolicy,
     set_thread_priority_and_policy, thread_native_id,
 };
+
+use crate::large_blocks::LargeApart;
 
 thread_local! {
     // const and without a destructor: neither its first use nor its end allocates
@@ -42,7 +44,8 @@ pub fn violations() -> u64 {
     VIOLATIONS.load(Ordering::Relaxed)
 }
 
-/// The system's allocator, counting what real-time threads ask of it.
+/// The system's allocator, counting what real-time threads ask of it. Large blocks lie apart: see
+/// [`large_blocks`](crate::large_blocks).
 ///
 /// ```
 /// use mr_sip_engine::realtime::{self, GuardedAllocator};
@@ -65,31 +68,31 @@ fn note() {
     }
 }
 
-// SAFETY: every method passes its arguments on to the system's allocator unchanged and returns what that returns; `note`
-// neither allocates nor unwinds.
+// SAFETY: every method passes its arguments on to another allocator unchanged and returns what that returns; `note` neither
+// allocates nor unwinds.
 unsafe impl GlobalAlloc for GuardedAllocator {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         note();
         // SAFETY: the caller keeps the contract of `alloc`, which is the same there.
-        unsafe { System.alloc(layout) }
+        unsafe { LargeApart.alloc(layout) }
     }
 
     unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
         note();
         // SAFETY: the caller keeps the contract of `alloc_zeroed`, which is the same there.
-        unsafe { System.alloc_zeroed(layout) }
+        unsafe { LargeApart.alloc_zeroed(layout) }
     }
 
     unsafe fn realloc(&self, ptr: *mut u8, layout: Layout, new_size: usize) -> *mut u8 {
         note();
-        // SAFETY: `ptr` came from `System` by our `alloc`, and the caller keeps the rest of the contract.
-        unsafe { System.realloc(ptr, layout, new_size) }
+        // SAFETY: `ptr` came from `LargeApart` by our `alloc`, and the caller keeps the rest of the contract.
+        unsafe { LargeApart.realloc(ptr, layout, new_size) }
     }
 
     unsafe fn dealloc(&self, ptr: *mut u8, layout: Layout) {
         note();
-        // SAFETY: `ptr` came from `System` by our `alloc`, with the same layout.
-        unsafe { System.dealloc(ptr, layout) }
+        // SAFETY: `ptr` came from `LargeApart` by our `alloc`, with the same layout.
+        unsafe { LargeApart.dealloc(ptr, layout) }
     }
 }
 

@@ -65,7 +65,7 @@ use crate::{
     call::{Call, ClientKey, Referral, Server, ServerKey},
     error::SignalingError,
     event::{CallId, Dial, Event},
-    guard::Guard,
+    guard::{Guard, GuardCounters},
     message::{Message, read},
     timer::Timers,
     toll::TollGuard,
@@ -483,6 +483,11 @@ impl UserAgent {
     /// What was counted.
     pub fn counters(&self) -> Counters {
         self.counters
+    }
+
+    /// What the guard counted: whom it let in, and why it dropped the others.
+    pub fn guard_counters(&self) -> GuardCounters {
+        self.guard.counters()
     }
 
     /// Registers what is to be registered, the first time that the time is known.

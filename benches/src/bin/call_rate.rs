@@ -11,9 +11,10 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command as Process, Stdio};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 use clap::Parser;
 use mr_sip_benches::cpu;
+use mr_sip_benches::sipp::{self, Counted, Load};
 use serde_json::json;
 use signaling::net::{Command, Endpoint, EndpointConfig};
 use signaling::sdp::{self, LocalMedia};
@@ -112,7 +113,7 @@ fn endpoint(options: &Options, folder: &Path) -> Result<Figures> {
         }
     }
     let cores = (cpu::thread_time("sip")? - began).as_secs_f64() / start.elapsed().as_secs_f64();
-    let (calls, failed, retransmitted) = statistics(folder, "ours")?;
+    let Counted { calls, failed, retransmitted, .. } = sipp::counted(folder, "ours")?;
     Ok(Figures { calls, failed: failed.max(lost), retransmitted, cores })
 }
 
@@ -137,38 +138,12 @@ fn sipp_itself(options: &Options, folder: &Path) -> Result<Figures> {
     let used = cpu::process_time(uas.id());
     let cores = used.map(|used| used.as_secs_f64() / start.elapsed().as_secs_f64());
     let _ = (uas.kill(), uas.wait());
-    let (calls, failed, retransmitted) = statistics(folder, "theirs")?;
+    let Counted { calls, failed, retransmitted, .. } = sipp::counted(folder, "theirs")?;
     Ok(Figures { calls, failed, retransmitted, cores: cores? })
 }
 
 /// sipp as everybody who calls.
 fn caller(options: &Options, folder: &Path, name: &str, to: SocketAddr) -> Result<Child> {
-    let scenario = Path::new(env!("CARGO_MANIFEST_DIR")).join("sipp/uac.xml");
     let calls = u64::from(options.rate) * u64::from(options.seconds);
-    Process::new("sipp")
-        .arg("-sf")
-        .arg(scenario)
-        .args(["-i", "127.0.0.1", "-nostdin", "-trace_stat", "-fd", "1", "-stf"])
-        .arg(folder.join(format!("{name}.csv")))
-        .args(["-r", &options.rate.to_string(), "-m", &calls.to_string(), "-l", "50000", "-recv_timeout", "30000"])
-        .args(["-buff_size", "4194304"])
-        .arg(to.to_string())
-        .current_dir(folder)
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .spawn()
-        .context("sipp cannot be started: apt install sip-tester")
-}
-
-/// Calls, failed calls and retransmissions, as sipp counted them.
-fn statistics(folder: &Path, name: &str) -> Result<(u64, u64, u64)> {
-    let text = fs::read_to_string(folder.join(format!("{name}.csv"))).context("sipp left no statistics")?;
-    let mut lines = text.lines();
-    let names: Vec<_> = lines.next().context("sipp's statistics are empty")?.split(';').collect();
-    let last: Vec<_> = lines.next_back().context("sipp counted nothing")?.split(';').collect();
-    let field = |name: &str| -> Result<u64> {
-        let Some(index) = names.iter().position(|n| *n == name) else { bail!("sipp's statistics have no {name}") };
-        Ok(last.get(index).context("a short line")?.parse()?)
-    };
-    Ok((field("TotalCallCreated")?, field("FailedCall(C)")?, field("Retransmissions(C)")?))
+    sipp::start(Load { rate: options.rate, calls, at_once: 50_000 }, folder, name, to)
 }

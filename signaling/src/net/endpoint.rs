@@ -17,7 +17,7 @@ use rand::{TryRng, rngs::SysRng};
 
 use super::{
     StreamStats,
-    config::{EndpointConfig, Sockets},
+    config::{EndpointConfig, Sockets, widen},
     local_ip_towards,
     resolver::{NOT_FOUND_LIFE, Resolver},
     start_line,
@@ -29,6 +29,7 @@ use crate::{
     agent::{LocalIp, Seed, Transmit, UserAgent},
     error::SignalingError,
     event::{CallId, Dial, Event},
+    guard::GuardCounters,
     transport::Transport,
 };
 
@@ -183,10 +184,14 @@ pub struct EndpointStats {
     pub receive_errors: u64,
     /// Messages that were no SIP message.
     pub malformed: u64,
+    /// Room for datagrams that wait in the system, in bytes, as the system granted it.
+    pub receive_buffer: usize,
     /// STUN that was no answer to anything we asked.
     pub stun_dropped: u64,
     /// Of TCP and TLS connections.
     pub streams: StreamStats,
+    /// Of the guard: who was let in, and what was thrown away for what reason.
+    pub guard: GuardCounters,
 }
 
 #[derive(Debug, Default)]
@@ -196,8 +201,10 @@ struct SharedStats {
     send_errors: AtomicU64,
     receive_errors: AtomicU64,
     malformed: AtomicU64,
+    receive_buffer: usize,
     stun_dropped: AtomicU64,
     streams: Mutex<StreamStats>,
+    guard: Mutex<GuardCounters>,
 }
 
 enum Order {
@@ -271,7 +278,7 @@ impl Endpoint {
             }),
         )
         .map_err(SignalingError::Start)?;
-        let stats = Arc::new(SharedStats::default());
+        let stats = Arc::new(SharedStats { receive_buffer: widen(&socket), ..SharedStats::default() });
         let running = Running {
             poll,
             socket,
@@ -332,8 +339,10 @@ impl Endpoint {
             send_errors: self.stats.send_errors.load(Relaxed),
             receive_errors: self.stats.receive_errors.load(Relaxed),
             malformed: self.stats.malformed.load(Relaxed),
+            receive_buffer: self.stats.receive_buffer,
             stun_dropped: self.stats.stun_dropped.load(Relaxed),
             streams: *self.stats.streams.lock().unwrap_or_else(PoisonError::into_inner),
+            guard: *self.stats.guard.lock().unwrap_or_else(PoisonError::into_inner),
         }
     }
 
@@ -435,6 +444,7 @@ impl Running {
         self.take_from_streams();
         let counted = self.streams.stats();
         *self.stats.streams.lock().unwrap_or_else(PoisonError::into_inner) = counted;
+        *self.stats.guard.lock().unwrap_or_else(PoisonError::into_inner) = self.agent.guard_counters();
         more
     }
 

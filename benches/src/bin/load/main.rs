@@ -4,8 +4,12 @@
 //! the time. At the end the daemon's own figures say whether a packet slot was missed, a call was lost, or a real-time
 //! thread allocated. The CPU a call is held against the cheapest thing that could be done in its place: a bare loop in
 //! this process that receives and sends the same number of packets on as many sockets, measured in the same run.
+//!
+//! `--flood` is another bench on the same daemon: see `under_flood`.
 
-use std::collections::BTreeSet;
+mod agent;
+mod under_flood;
+
 use std::fs;
 use std::io::Write as _;
 use std::net::UdpSocket;
@@ -16,17 +20,23 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail, ensure};
 use clap::Parser;
 use control::Client;
-use control::client::Message;
-use control::types::{Call, CallId, CallState, DaemonStatus, Encoding, Event, EventFilter, ResponseStart};
+use control::types::{Call, CallHangup, CallId, DaemonStatus, EventFilter};
 use mr_sip::demo::servers::{Daemon, DaemonSetup};
 use mr_sip::demo::voice::{Cue, Voice, write_script};
 use mr_sip_benches::cpu;
+use mr_sip_benches::process::Footprint;
 use serde_json::json;
+
+use self::agent::{Agent, telephone_bytes};
 
 /// Packets a second and direction of one call.
 const PACKETS_A_SECOND: u32 = 50;
 /// How long the bare loop is measured.
 const BARE: Duration = Duration::from_secs(5);
+/// What a call is meant to need of memory at most, in KiB; shown beside what it needs, not judged.
+const MEMORY_GOAL_KIB: f64 = 400.0;
+/// How long one call may take to be made and heard.
+const FIRST_CALL: Duration = Duration::from_secs(60);
 /// New calls a second while the load builds up.
 const RATE: u32 = 20;
 
@@ -34,11 +44,14 @@ const RATE: u32 = 20;
 #[derive(Debug, Parser)]
 struct Options {
     /// Calls at once
-    #[arg(long, default_value_t = 100)]
+    #[arg(long, default_value_t = 100, default_value_if("flood", clap::builder::ArgPredicate::IsPresent, "50"))]
     calls: u32,
     /// Seconds with all calls up
-    #[arg(long, default_value_t = 60)]
+    #[arg(long, default_value_t = 60, default_value_if("flood", clap::builder::ArgPredicate::IsPresent, "30"))]
     seconds: u32,
+    /// Calls without and then with a flood of so many junk datagrams a second at the SIP and RTP ports
+    #[arg(long, num_args = 0..=1, default_missing_value = "50000")]
+    flood: Option<u32>,
     /// Write the figures to this file as JSON
     #[arg(long)]
     json: Option<PathBuf>,
@@ -68,6 +81,9 @@ struct Figures {
     daemon_cores: f64,
     media_cores: f64,
     bare_cores: f64,
+    /// Resident memory more than after one call that was heard and ended, and what of it is calls' large blocks, KiB a call.
+    memory_kib: f64,
+    large_kib: f64,
     status: serde_json::Map<String, serde_json::Value>,
 }
 
@@ -75,6 +91,11 @@ fn main() -> Result<()> {
     let options = Options::parse();
     let folder = std::env::temp_dir().join(format!("mr-sip-load-{}", std::process::id()));
     fs::create_dir_all(&folder)?;
+    if let Some(rate) = options.flood {
+        let outcome = under_flood::run(&options, rate, &folder);
+        let _ = fs::remove_dir_all(&folder);
+        return outcome;
+    }
     let outcome = measure(&options, &folder);
     let _ = fs::remove_dir_all(&folder);
     let figures = outcome?;
@@ -85,15 +106,21 @@ fn main() -> Result<()> {
     figures.judge(&options)
 }
 
-fn measure(options: &Options, folder: &Path) -> Result<Figures> {
-    eprintln!("bare loop: {} sockets for {} s", options.calls, BARE.as_secs());
-    let bare_cores = bare_loop(options.calls)?;
-
+/// The daemon to measure.
+fn program(options: &Options) -> Result<PathBuf> {
     let program = match &options.daemon {
         Some(path) => path.clone(),
         None => std::env::current_exe()?.with_file_name("mr-sip"),
     };
     ensure!(program.is_file(), "{} is not there; build it: cargo build --release -p mr-sip", program.display());
+    Ok(program)
+}
+
+fn measure(options: &Options, folder: &Path) -> Result<Figures> {
+    eprintln!("bare loop: {} sockets for {} s", options.calls, BARE.as_secs());
+    let bare_cores = bare_loop(options.calls)?;
+
+    let program = program(options)?;
     let setup = DaemonSetup {
         program: Some(&program),
         incoming: "auto",
@@ -105,12 +132,16 @@ fn measure(options: &Options, folder: &Path) -> Result<Figures> {
     };
     let daemon = Daemon::start(folder, &setup)?;
     let mut client = daemon.connect("load", EventFilter::All)?;
-    let mut sipp = Sipp::start(options, folder, &daemon.sip_address().to_string())?;
-
-    let voice = Voice { name: "en-gb", rate: 165 };
-    let speech =
-        voice.say("this agent speaks without a pause so that every call has a voice to play all the time", folder)?;
-    let mut agent = Agent { speech: telephone_bytes(&speech.at_telephone_rate()?), ..Agent::default() };
+    let mut agent = Agent::new(folder)?;
+    let target = daemon.sip_address().to_string();
+    // one call is made first, so that what a daemon with any call needs (the recogniser above all) is not counted as a call's
+    first_call(options, folder, &target, &mut agent, &mut client)?;
+    let resident_before = Footprint::of(daemon.pid())?.rss_kib as f64;
+    let large_kib = |engine: &serde_json::Map<String, serde_json::Value>| {
+        engine.get("memory").and_then(|memory| memory.get("large_kib")?.as_f64()).unwrap_or_default()
+    };
+    let large_before = large_kib(&client.request(&DaemonStatus {})?.engine);
+    let mut sipp = Sipp::start(options, folder, &target, options.calls)?;
 
     let build_up = Duration::from_secs(u64::from(options.calls / RATE) + 20);
     let began = Instant::now();
@@ -147,6 +178,7 @@ fn measure(options: &Options, folder: &Path) -> Result<Figures> {
     let status = client.request(&DaemonStatus {})?.engine;
     let busy = |status: &serde_json::Map<String, serde_json::Value>| status["busy_ms"].as_f64().unwrap_or_default();
     let media_cores = (busy(&status) - busy(&media_before)) / 1000.0 / seconds;
+    let resident = Footprint::of(daemon.pid())?.rss_kib as f64;
     let lost_calls = options.calls as usize - agent.up.len();
     let calls: Vec<Call> = client.request(&control::types::CallList {})?.calls;
     sipp.stop();
@@ -167,59 +199,38 @@ fn measure(options: &Options, folder: &Path) -> Result<Figures> {
         daemon_cores,
         media_cores,
         bare_cores,
+        memory_kib: (resident - resident_before) / f64::from(options.calls),
+        large_kib: (large_kib(&status) - large_before) / f64::from(options.calls),
         status,
     })
 }
 
-/// The brain of all calls: speaks on each, all the time.
-#[derive(Debug, Default)]
-struct Agent {
-    up: BTreeSet<u32>,
-    finals: usize,
-    speech: Vec<u8>,
-}
-
-impl Agent {
-    /// Serves events for so long.
-    fn attend(&mut self, client: &mut Client, time: Duration) -> Result<()> {
-        let until = Instant::now() + time;
-        while let Some(message) = client.next_message(until)? {
-            let Message::Event(notification) = message else { continue };
-            match notification.event {
-                Event::CallState { call, state: CallState::Answered, .. } => {
-                    self.up.insert(call.0);
-                    self.speak(client, call)?;
-                }
-                Event::CallState { call, state: CallState::Ended, .. } => {
-                    self.up.remove(&call.0);
-                }
-                Event::ResponseFinished { call, .. } if self.up.contains(&call.0) => self.speak(client, call)?,
-                Event::TranscriptFinal { .. } => self.finals += 1,
-                _ => {}
-            }
-        }
-        Ok(())
+/// Makes one call, waits until its first sentence was understood, and ends it.
+fn first_call(options: &Options, folder: &Path, target: &str, agent: &mut Agent, client: &mut Client) -> Result<()> {
+    let mut sipp = Sipp::start(options, folder, target, 1)?;
+    let began = Instant::now();
+    while agent.finals == 0 {
+        agent.attend(client, Duration::from_millis(200))?;
+        sipp.is_well(folder)?;
+        ensure!(began.elapsed() < FIRST_CALL, "the first call was not heard within {} s", FIRST_CALL.as_secs());
     }
-
-    fn speak(&self, client: &mut Client, call: CallId) -> Result<()> {
-        let reply = client.request(&ResponseStart { encoding: Encoding::Ulaw, ..ResponseStart::new(call) })?;
-        client.send_audio(reply.channel, Encoding::Ulaw, reply.generation, 0, &self.speech)?;
-        client.request(&control::types::ResponseEnd { call, response: reply.response })?;
-        Ok(())
+    sipp.stop();
+    for &call in &agent.up.clone() {
+        client.request(&CallHangup::new(CallId(call)))?;
     }
-}
-
-fn telephone_bytes(samples: &[f32]) -> Vec<u8> {
-    let mut bytes = vec![0; samples.len()];
-    engine::Codec::Pcmu.encode(samples, &mut bytes);
-    bytes
+    while !agent.up.is_empty() {
+        agent.attend(client, Duration::from_millis(200))?;
+        ensure!(began.elapsed() < FIRST_CALL, "the first call did not end");
+    }
+    agent.finals = 0;
+    Ok(())
 }
 
 /// Everybody who calls.
 struct Sipp(Child);
 
 impl Sipp {
-    fn start(options: &Options, folder: &Path, target: &str) -> Result<Self> {
+    fn start(options: &Options, folder: &Path, target: &str, calls: u32) -> Result<Self> {
         let wav = folder.join("caller.wav");
         let voice = Voice { name: "en-us", rate: 150 };
         let cue = Cue { pause: 1.0, speech: voice.say("four two seven one", folder)? };
@@ -234,7 +245,7 @@ impl Sipp {
             SCENARIO.replace("@AUDIO@", &raw.display().to_string()).replace("@HOLD@", &hold_ms.to_string()),
         )?;
         let log = fs::File::create(folder.join("sipp.log"))?;
-        let calls = options.calls.to_string();
+        let calls = calls.to_string();
         let child = Command::new("sipp")
             .args([target, "-i", "127.0.0.1", "-mi", "127.0.0.1", "-sf"])
             .arg(&scenario)
@@ -363,6 +374,7 @@ impl Figures {
             "received": self.received, "sent": self.sent, "lost": self.lost, "concealed": self.concealed,
             "underruns": self.underruns, "skipped": self.skipped,
             "daemon_cores": self.daemon_cores, "media_cores": self.media_cores, "bare_loop_cores": self.bare_cores,
+            "memory_kib_a_call": self.memory_kib, "large_kib_a_call": self.large_kib,
             "engine": self.status,
         })
     }
@@ -396,4 +408,6 @@ fn print_table(options: &Options, figures: &Figures) {
     println!("  media thread, % of a core/call {:>10.3}", per_call(figures.media_cores));
     println!("  whole daemon, % of a core/call {:>10.3}", per_call(figures.daemon_cores));
     println!("  bare socket loop, same packets {:>10.3}", per_call(figures.bare_cores));
+    println!("  resident memory, KiB a call    {:>10.0}   (goal: {MEMORY_GOAL_KIB:.0})", figures.memory_kib);
+    println!("  of that room in large blocks   {:>10.0}", figures.large_kib);
 }
