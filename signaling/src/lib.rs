@@ -32,6 +32,7 @@ mod message;
 pub mod net;
 mod registration;
 pub mod sdp;
+mod secrets;
 mod stun;
 mod timer;
 pub mod toll;
