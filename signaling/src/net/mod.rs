@@ -6,7 +6,7 @@
 //! | `command` | what it can be told |
 //! | `config` | how it is set up, and its sockets |
 //! | `streams`, `connection` | TCP and TLS connections, made and accepted, with their bounds and deadlines |
-//! | `tls` | whom we trust, who we are, and what went wrong in words |
+//! | `tls`, `verifier` | whom we trust, who we are, and what went wrong in words |
 //! | `resolver`, `dns` | names to servers by RFC 3263, on a thread of its own |
 //! | `unreachable` | ICMP's news about datagrams |
 //!
@@ -27,6 +27,7 @@ mod resolver;
 mod streams;
 mod tls;
 mod unreachable;
+mod verifier;
 
 pub use command::{Command, Traced};
 pub use config::{EndpointConfig, TcpListen};
