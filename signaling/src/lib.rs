@@ -33,7 +33,7 @@ pub mod net;
 mod registration;
 pub mod sdp;
 mod secrets;
-mod stun;
+pub mod stun;
 mod timer;
 pub mod toll;
 pub mod trace;
