@@ -92,16 +92,8 @@ impl Line {
         let invite = self.net.to_peer("INVITE");
         let (call_id, tag) = (header(&invite.text, "Call-ID").unwrap().to_owned(), tag_of(&invite, "From"));
         let branch = format!("{method}{cseq}");
-        let ask = Asking {
-            method,
-            branch: &branch,
-            from_tag: "far",
-            to_tag: &tag,
-            call_id: &call_id,
-            cseq,
-            headers,
-            body,
-        };
+        let ask =
+            Asking { method, branch: &branch, from_tag: "far", to_tag: &tag, call_id: &call_id, cseq, headers, body };
         self.says(&ask.bytes());
     }
 
@@ -126,8 +118,7 @@ const CONTACT_TCP: &str = "Contact: <sip:peer@10.0.0.50;transport=tcp>\r\nConten
 fn case_14_a_redirection_is_followed_over_tcp_and_from_there_to_udp() {
     let mut line = Line::new(|config| config.redirects = true);
     line.dial();
-    let contacts =
-        "Contact: <sip:first@10.0.0.50;transport=tcp>;q=0.9, <sip:second@10.0.0.50;transport=udp>;q=0.5\r\n";
+    let contacts = "Contact: <sip:first@10.0.0.50;transport=tcp>;q=0.9, <sip:second@10.0.0.50;transport=udp>;q=0.5\r\n";
     line.answers("INVITE", "302 Moved Temporarily", contacts, "");
     let first = line.asked("INVITE");
     assert!(first.text.starts_with("INVITE sip:first@10.0.0.50;transport=tcp SIP/2.0\r\n"), "{}", first.text);

@@ -137,10 +137,11 @@ fn client_config(provider: &Arc<CryptoProvider>, config: &TlsConfig) -> Result<C
             roots.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned());
         }
     }
-    let verifier = Verifier::new(roots, trusted, config.wildcards, provider.clone()).map_err(|e| match &config.ca_file {
-        Some(file) => bad(file, &e),
-        None => SignalingError::Start(std::io::Error::other(e)),
-    })?;
+    let verifier =
+        Verifier::new(roots, trusted, config.wildcards, provider.clone()).map_err(|e| match &config.ca_file {
+            Some(file) => bad(file, &e),
+            None => SignalingError::Start(std::io::Error::other(e)),
+        })?;
     Ok(builder.dangerous().with_custom_certificate_verifier(Arc::new(verifier)).with_no_client_auth())
 }
 
