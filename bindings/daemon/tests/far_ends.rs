@@ -1,6 +1,6 @@
 //! Far ends that are not ours, and odd: without telephone events, silent, echoing, with certificates that are no good.
 //!
-//! They need Debian's sip-tester and baresip-core, which `scripts/test.sh` installs.
+//! They need Debian's sip-tester and baresip-core, which `scripts/install.sh` installs.
 
 use std::fs;
 use std::net::{IpAddr, Ipv4Addr, UdpSocket};
