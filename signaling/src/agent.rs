@@ -9,6 +9,7 @@
 //! | `responses` | the answers to them, or their absence: credentials, the next server |
 //! | `incoming` | their requests: matched, checked, answered or handed on |
 //! | `caller`, `callee` | calls we make; calls we are given, and what is asked for within any call |
+//! | `ended` | dialogs that are over, for what comes too late |
 //! | `early`, `reliable` | what comes before the answer, to our calls and to theirs |
 //! | `requests` | our requests within a call: numbers, order, answers |
 //! | `reoffers`, `sessions` | other media in a call; the sign that its other end is still there |
@@ -27,6 +28,7 @@ mod caller;
 mod config;
 mod door;
 mod early;
+mod ended;
 mod incoming;
 mod limits;
 mod names;
@@ -45,6 +47,7 @@ mod transfer;
 
 use std::{
     collections::{HashMap, HashSet, VecDeque},
+    fmt,
     net::SocketAddr,
     time::{Duration, Instant},
 };
@@ -57,12 +60,14 @@ pub use config::{
 };
 
 use accounts::AccountState;
+use ended::Ended;
 use names::Names;
 use outgoing::Client;
 use stun::Stun;
 
 use crate::{
     call::{Call, ClientKey, Referral, Server, ServerKey},
+    dialog::Dialog,
     error::SignalingError,
     event::{CallId, Dial, Event},
     guard::{Guard, GuardCounters},
@@ -89,7 +94,6 @@ enum TimerKey {
 }
 
 /// SIP without sockets, clocks or threads.
-#[derive(Debug)]
 pub struct UserAgent {
     config: UserAgentConfig,
     rng: StdRng,
@@ -106,6 +110,7 @@ pub struct UserAgent {
     calls: HashMap<CallId, Call>,
     /// Call-ID and our tag, of every call.
     dialogs: HashMap<(String, String), CallId>,
+    ended: Ended,
     /// By the call that was made for each: whom to tell how it gets on.
     referrals: HashMap<CallId, Referral>,
     accounts: Vec<AccountState>,
@@ -169,6 +174,7 @@ impl UserAgent {
             merged: HashSet::new(),
             calls: HashMap::new(),
             dialogs: HashMap::new(),
+            ended: Ended::default(),
             referrals: HashMap::new(),
             accounts: Vec::new(),
             last_call: 0,
@@ -233,6 +239,7 @@ impl UserAgent {
     pub fn handle_timeout(&mut self, now: Instant) {
         self.now = Some(now);
         self.start_accounts(now);
+        self.ended.forget(now);
         while let Some(key) = self.timers.pop_due(now) {
             match key {
                 TimerKey::Client(key) => self.on_client_timer(now, &key),
@@ -522,14 +529,35 @@ impl UserAgent {
         self.timers.set(TimerKey::Call(id), at);
     }
 
+    /// What still comes of this dialog comes too late, and is no offence.
+    fn entomb(&mut self, dialog: &Dialog) {
+        let Some(now) = self.now else { return };
+        self.ended.add(now, dialog.call_id(), dialog.local_tag(), dialog.remote_tag());
+    }
+
     fn remove_call(&mut self, id: CallId) {
         if let Some(call) = self.calls.remove(&id) {
             self.trace.end(&call.call_id);
             if let Some(dialog) = &call.dialog {
                 self.keep_for_referrals(id, dialog);
+                self.entomb(dialog);
             }
             self.dialogs.remove(&(call.call_id, call.local_tag));
         }
         self.refresh_call(id);
+    }
+}
+
+/// Numbers only: what is said in its calls has keys and credentials in it (case 46).
+impl fmt::Debug for UserAgent {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("UserAgent")
+            .field("local", &self.config.local)
+            .field("accounts", &self.accounts.len())
+            .field("calls", &self.calls.len())
+            .field("clients", &self.clients.len())
+            .field("servers", &self.servers.len())
+            .field("counters", &self.counters)
+            .finish_non_exhaustive()
     }
 }

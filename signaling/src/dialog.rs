@@ -74,6 +74,14 @@ impl Dialog {
         })
     }
 
+    pub(crate) fn call_id(&self) -> &str {
+        &self.call_id
+    }
+
+    pub(crate) fn local_tag(&self) -> &str {
+        self.local.params.get("tag").unwrap_or("")
+    }
+
     pub(crate) fn remote_tag(&self) -> &str {
         self.remote.params.get("tag").unwrap_or("")
     }
@@ -99,8 +107,7 @@ impl Dialog {
 
     /// The Replaces value that names this dialog to its far end (RFC 3891 section 3): `to-tag` is the reader's own.
     pub(crate) fn replaces(&self) -> String {
-        let local_tag = self.local.params.get("tag").unwrap_or("");
-        format!("{};to-tag={};from-tag={local_tag}", self.call_id, self.remote_tag())
+        format!("{};to-tag={};from-tag={}", self.call_id, self.remote_tag(), self.local_tag())
     }
 
     /// Whether a request from the far end comes in order; if so its number is taken note of (section 12.2.2).

@@ -2,7 +2,12 @@
 
 use std::{fmt, net::SocketAddr, time::Duration};
 
-use crate::{guard::Ban, trace::CallTrace, transport::Transport};
+use crate::{
+    guard::Ban,
+    secrets::{shown, shown_headers, shown_if},
+    trace::CallTrace,
+    transport::Transport,
+};
 
 /// Names a call for as long as the process runs; numbers are never used twice. Shown as `c17`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -14,20 +19,24 @@ impl fmt::Display for CallId {
     }
 }
 
-/// A call to be made.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+/// A call to be made. Its `Debug` shows no secrets (case 46).
+#[derive(derive_more::Debug, Clone, PartialEq, Eq, Default)]
 pub struct Dial {
     /// The account to call from: gives the caller's address, the proxy and the credentials. Without one the call goes
     /// straight to the host in `to`, and is never authenticated.
     pub account: Option<String>,
     /// `sip:user@host[:port]`, `user@host`, `tel:+4930...`, or (with an account) a bare number or user name.
+    #[debug("{:?}", shown(to))]
     pub to: String,
     /// The offer, as [`crate::sdp::offer`] writes it.
+    #[debug("{:?}", shown(sdp))]
     pub sdp: String,
     /// Our name as the called see it.
+    #[debug("{:?}", shown_if(display_name))]
     pub display_name: Option<String>,
     /// Further headers of the INVITE: `X-...`, `P-Asserted-Identity` and their like. What the user agent itself writes
     /// cannot be overwritten.
+    #[debug("{:?}", shown_headers(headers))]
     pub headers: Vec<(String, String)>,
     /// Keep who we are from the called (RFC 3323, RFC 3325): an anonymous From, and our address only for the provider.
     pub privacy: bool,
@@ -35,8 +44,8 @@ pub struct Dial {
 
 /// What happens in the user agent.
 ///
-/// For each call exactly one [`Event::Ended`] comes, and nothing after it.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// For each call exactly one [`Event::Ended`] comes, and nothing after it. Their `Debug` shows no secrets (case 46).
+#[derive(derive_more::Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Event {
     /// A registrar has taken us in, or has refreshed its binding.
@@ -100,10 +109,13 @@ pub enum Event {
         /// The new call.
         call: CallId,
         /// The caller's URI, from the From header.
+        #[debug("{:?}", shown(from))]
         from: String,
         /// The called URI, from the To header.
+        #[debug("{:?}", shown(to))]
         to: String,
         /// The caller's display name, without quotes; control characters are removed.
+        #[debug("{:?}", shown_if(display_name))]
         display_name: Option<String>,
         /// Where the INVITE came from.
         source: SocketAddr,
@@ -112,6 +124,7 @@ pub enum Event {
         /// The account whose registrar or contact address the call came to, if that is known.
         account: Option<String>,
         /// The caller's offer; `None`: the offer is ours to make, in the answer.
+        #[debug("{:?}", shown_if(offer))]
         offer: Option<String>,
         /// The call that this one is to take the place of (RFC 3891). When this one is answered that one ends by itself, with
         /// [`EndCause::Replaced`].
@@ -124,6 +137,7 @@ pub enum Event {
         /// 180 ringing, 183 session progress, ...
         status: u16,
         /// Early media's answer, if the response carried one.
+        #[debug("{:?}", shown_if(sdp))]
         sdp: Option<String>,
     },
     /// The call is up. Outgoing: 200 came. Incoming: the ACK to our 200 came.
@@ -131,6 +145,7 @@ pub enum Event {
         /// The call.
         call: CallId,
         /// The far end's answer. For incoming calls only there if we had to make the offer.
+        #[debug("{:?}", shown_if(sdp))]
         sdp: Option<String>,
     },
     /// The far end wants other media (hold, resume, a new address). Answer with `answer_reoffer` or `reject_reoffer`. Comes
@@ -139,6 +154,7 @@ pub enum Event {
         /// The call.
         call: CallId,
         /// Its offer; `None`: the offer is ours to make.
+        #[debug("{:?}", shown_if(sdp))]
         sdp: Option<String>,
     },
     /// The far end's answer to an offer of ours: by `reoffer`, by `answer_reoffer` when the `Reoffer` had no description, or
@@ -147,6 +163,7 @@ pub enum Event {
         /// The call.
         call: CallId,
         /// The answer.
+        #[debug("{:?}", shown(sdp))]
         sdp: String,
     },
     /// The far end did not take our `reoffer`. The call goes on as it was; if it cannot, [`Event::Ended`] follows.
@@ -184,10 +201,12 @@ pub enum Event {
         /// The call.
         call: CallId,
         /// Whom to call.
+        #[debug("{:?}", shown(to))]
         to: String,
         /// The new call is to take the place of one that is up there.
         replaces: bool,
         /// Who says that he wants it; not proven.
+        #[debug("{:?}", shown_if(referred_by))]
         referred_by: Option<String>,
     },
     /// Answers `accept_transfer`: the new call that it made.

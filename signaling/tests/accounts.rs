@@ -283,6 +283,32 @@ fn case_36_a_registrar_that_was_down_for_an_hour_is_found_again_within_seconds()
 }
 
 #[test]
+fn case_36_whenever_the_registrar_returns_all_are_back_within_five_seconds_and_not_at_once() {
+    let mut waits = Vec::new();
+    for seed in 0..40 {
+        let mut config = UserAgentConfig::new(address(1));
+        config.accounts = vec![account()];
+        let mut net = Net::new(vec![config], Link::GOOD, 3600 + seed);
+        net.agents[0].handle_timeout(net.now);
+        // it was there, then goes for a while, a different one each time
+        let asked = next(&mut net, "REGISTER", MINUTE);
+        net.peer_says(&response(&asked, "200 OK", "r", &contact_of(&asked), ""));
+        registered(&mut net);
+        net.run(HOUR + Duration::from_millis(777 * seed));
+        net.outside.clear();
+        let back = net.now;
+        let asked = next(&mut net, "REGISTER", MINUTE);
+        net.peer_says(&response(&asked, "200 OK", "r", &contact_of(&asked), ""));
+        registered(&mut net);
+        waits.push((net.now - back).as_millis());
+    }
+    assert!(waits.iter().all(|wait| *wait <= 5000), "{waits:?}");
+    // a thousand telephones must not all knock in the same moment
+    let spread = waits.iter().max().unwrap() - waits.iter().min().unwrap();
+    assert!(spread > 1000, "{waits:?}");
+}
+
+#[test]
 fn errors_of_the_registrar_are_met_with_growing_pauses() {
     let mut net = net(account());
     let mut pauses = Vec::new();

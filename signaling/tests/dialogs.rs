@@ -239,6 +239,35 @@ fn a_full_house_answers_503() {
 }
 
 #[test]
+fn case_44_a_503_says_when_to_come_again_and_so_does_the_500_of_a_request_out_of_order() {
+    let mut net = Net::of(1, Link::GOOD, 78);
+    for (status, expected) in [(503, Some("10")), (486, None), (480, None)] {
+        let call_id = format!("refused-{status}");
+        net.peer_says(&Asking { branch: &call_id, call_id: &call_id, ..INVITE }.bytes());
+        let call = net.incoming(0);
+        net.agents[0].reject(net.now, call, status).unwrap();
+        net.soon();
+        let answer = net.to_peer(&format!("{status} INVITE"));
+        assert_eq!(header(&answer.text, "Retry-After"), expected, "{status}");
+    }
+    let (_, tag) = up(&mut net);
+    for (i, cseq) in (2..30).rev().enumerate() {
+        let branch = format!("o{i}");
+        net.peer_says(&Asking { method: "OPTIONS", branch: &branch, to_tag: &tag, cseq, ..INVITE }.bytes());
+        net.soon();
+        if i > 0 {
+            let seconds: u32 = header(&net.to_peer("500 OPTIONS").text, "Retry-After").unwrap().parse().unwrap();
+            assert!(seconds <= 10, "RFC 3261 section 14.2: {seconds}");
+        }
+    }
+    // one that shuts down says so too
+    net.agents[0].shutdown(net.now);
+    net.peer_says(&Asking { method: "OPTIONS", branch: "closed", call_id: "closed", ..INVITE }.bytes());
+    net.soon();
+    assert_eq!(header(&net.to_peer("503 OPTIONS").text, "Retry-After"), Some("10"));
+}
+
+#[test]
 fn the_same_invite_by_another_way_is_482() {
     let mut net = one();
     net.peer_says(&INVITE.bytes());

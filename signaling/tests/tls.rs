@@ -1,6 +1,8 @@
 //! Calls over TLS with an authority made here, and everything that a certificate can have wrong with it (case 19).
 
 mod net;
+#[path = "net/zone.rs"]
+mod zone;
 
 use std::{
     fs,
@@ -13,11 +15,12 @@ use std::{
 
 use mr_sip_signaling::{
     EndCause,
-    net::{Command, Endpoint, EndpointConfig, StreamLimits, TlsConfig},
+    net::{Command, DnsConfig, Endpoint, EndpointConfig, StreamLimits, TlsConfig},
 };
 use net::{call_up, config, dial, ended, offer, start_with, until};
 use rcgen::{
-    BasicConstraints, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa, KeyPair, date_time_ymd,
+    BasicConstraints, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa, KeyPair, SanType,
+    date_time_ymd,
 };
 use tempfile::TempDir;
 
@@ -40,6 +43,13 @@ impl Wanted<'_> {
     fn params(&self) -> CertificateParams {
         let mut params =
             CertificateParams::new(self.names.iter().map(|n| (*n).to_owned()).collect::<Vec<_>>()).unwrap();
+        for name in &mut params.subject_alt_names {
+            if let SanType::DnsName(text) = name
+                && text.as_str().contains(':')
+            {
+                *name = SanType::URI(text.clone());
+            }
+        }
         params.not_before = date_time_ymd(self.from, 1, 1);
         params.not_after = date_time_ymd(self.until, 1, 1);
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
@@ -94,7 +104,7 @@ impl House {
     fn files_of(&self, certificate: &str, key: &KeyPair) -> TlsConfig {
         let certificate = Some(self.write("cert.pem", certificate));
         let key = Some(self.write("key.pem", &key.serialize_pem()));
-        TlsConfig { ca_file: Some(self.path("ca.pem")), certificate, key }
+        TlsConfig { ca_file: Some(self.path("ca.pem")), certificate, key, wildcards: false }
     }
 
     /// An endpoint that trusts the authority.
@@ -200,6 +210,46 @@ fn case_19_a_certificate_for_somebody_else() {
     let house = House::new();
     let b = server(house.signed(&Wanted { names: &["sip.example.com", "192.0.2.7"], ..GOOD }));
     says(&refused(&house.caller(), "localhost", &b), &["not made out for localhost", "sip.example.com", "192.0.2.7"]);
+}
+
+#[test]
+fn case_19_a_certificate_may_name_the_domain_by_a_sip_uri() {
+    let house = House::new();
+    for uri in ["sip:localhost", "SIP:LocalHost", "sip:localhost:5061;transport=tls"] {
+        let b = server(house.signed(&Wanted { names: &[uri, "sip.example.com"], ..GOOD }));
+        call_up(&house.caller(), &b, over_tls("localhost", &b));
+    }
+    // of a person, of another scheme, of another domain
+    for uri in ["sip:alice@localhost", "https://localhost", "sips:localhost", "sip:localhost.example.com", "sip:"] {
+        let b = server(house.signed(&Wanted { names: &[uri], ..GOOD }));
+        says(&refused(&house.caller(), "localhost", &b), &["not made out for localhost"]);
+    }
+    // and nothing else of it is forgiven
+    let b = server(house.signed(&Wanted { names: &["sip:localhost"], until: 2024, ..GOOD }));
+    says(&refused(&house.caller(), "localhost", &b), &["expired"]);
+    let b = server(house.self_signed(&Wanted { names: &["sip:localhost"], ..GOOD }, false));
+    says(&refused(&house.caller(), "localhost", &b), &["self-signed"]);
+    let files = house.self_signed(&Wanted { names: &["sip:localhost"], ..GOOD }, true);
+    let named = TlsConfig { ca_file: files.certificate.clone(), ..TlsConfig::default() };
+    let b = server(files);
+    call_up(&start_with(EndpointConfig { tls_files: named, ..config() }), &b, over_tls("localhost", &b));
+}
+
+#[test]
+fn case_19_a_wildcard_counts_only_where_that_is_switched_on() {
+    let house = House::new();
+    let zone = zone::Zone::default().a("pbx.example.test", 300, "127.0.0.1").serve();
+    let caller = |wildcards| {
+        let tls_files = TlsConfig { ca_file: Some(house.path("ca.pem")), wildcards, ..TlsConfig::default() };
+        let dns = DnsConfig { servers: vec![zone.address] };
+        start_with(EndpointConfig { tls_files, dns, ..config() })
+    };
+    let b = server(house.signed(&Wanted { names: &["*.example.test"], ..GOOD }));
+    says(&refused(&caller(false), "pbx.example.test", &b), &["*.example.test", "wildcard", "tls_wildcards"]);
+    call_up(&caller(true), &b, over_tls("pbx.example.test", &b));
+    // one beside the name itself does no harm
+    let b = server(house.signed(&Wanted { names: &["*.example.test", "pbx.example.test"], ..GOOD }));
+    call_up(&caller(false), &b, over_tls("pbx.example.test", &b));
 }
 
 #[test]

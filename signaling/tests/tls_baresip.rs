@@ -32,7 +32,12 @@ fn folder() -> TempDir {
 
 fn endpoint(folder: &TempDir) -> Endpoint {
     let file = |name: &str| Some(folder.path().join(name));
-    let tls_files = TlsConfig { ca_file: file("cert.pem"), certificate: file("cert.pem"), key: file("key.pem") };
+    let tls_files = TlsConfig {
+        ca_file: file("cert.pem"),
+        certificate: file("cert.pem"),
+        key: file("key.pem"),
+        ..TlsConfig::default()
+    };
     start_with(EndpointConfig { tls: Some("127.0.0.1:0".parse().unwrap()), tls_files, ..config() })
 }
 

@@ -260,6 +260,48 @@ fn case_15_the_rules_of_dialing_hold_for_every_client() {
     assert_eq!(theirs.ended().cause, Some(Cause::RemoteHangup));
 }
 
+/// An incoming call has a limit of its own, and the caller's does not count for it.
+#[test]
+fn a_call_that_came_in_is_ended_by_the_limit_for_those() {
+    let mut theirs =
+        Site::new(&DaemonSetup { incoming: "auto", sip: "max_incoming_call_s = 1", ..DaemonSetup::default() });
+    let mut ours = Site::asking();
+    ours.dial(&theirs.uri());
+    let summary = theirs.ended();
+    assert_eq!(summary.cause, Some(Cause::TimeLimit));
+    assert!(summary.reason.unwrap().contains("sip.max_incoming_call_s"));
+    assert_eq!(ours.ended().cause, Some(Cause::RemoteHangup));
+}
+
+/// A whole call over IPv6: signaling, audio both ways, and digits.
+#[test]
+fn two_daemons_talk_over_ipv6() {
+    let address = std::net::Ipv6Addr::LOCALHOST.into();
+    if UdpSocket::bind((address, 0)).is_err() {
+        // a machine without IPv6 has nothing to be tested
+        return;
+    }
+    let mut ours = Site::new(&DaemonSetup { address, ..DaemonSetup::default() });
+    let mut theirs = Site::new(&DaemonSetup { address, incoming: "auto", ..DaemonSetup::default() });
+    assert!(theirs.uri().contains("@[::1]:"));
+    let (call, at_theirs) = connect(&mut ours, &mut theirs);
+    ours.speak(call);
+    theirs.speak(at_theirs);
+    ours.client.request(&CallDtmf::new(call, "5")).unwrap();
+    let digit = theirs.wait("a digit", |event| match event {
+        Event::CallDtmf { digit, .. } => Some(*digit),
+        _ => None,
+    });
+    assert_eq!(digit, '5');
+    ours.client.request(&CallHangup::new(call)).unwrap();
+    let (ours, theirs) = (ours.ended(), theirs.ended());
+    for summary in [&ours, &theirs] {
+        let stats = summary.stats.as_ref().unwrap();
+        assert!(stats.received >= 40 && stats.foreign_packets == 0, "{stats:?}");
+    }
+    assert_eq!((ours.cause, theirs.cause), (Some(Cause::Hangup), Some(Cause::RemoteHangup)));
+}
+
 /// Case 6: a scanner is banned, a person is told, and can forgive.
 #[test]
 fn case_06_a_ban_is_told_listed_and_ended() {

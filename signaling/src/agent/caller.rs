@@ -315,6 +315,7 @@ impl UserAgent {
             return self.refresh_call(id);
         }
         let bye = dialog.request(Method::Bye);
+        self.entomb(&dialog);
         self.send_routed(now, &dialog, bye, Owner::Nobody, account);
         if self.is_cancelling(id, key) {
             self.remove_call(id);
@@ -407,7 +408,7 @@ impl UserAgent {
         self.drop_offer(now, id);
         let Some(call) = self.calls.get_mut(&id) else { return };
         let account = call.account;
-        let dialog = call.dialog.take();
+        let dialog = call.dialog.clone();
         self.remove_call(id);
         if let Some(mut dialog) = dialog {
             let bye = dialog.request(Method::Bye);

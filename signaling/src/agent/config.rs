@@ -21,12 +21,13 @@ use crate::{
 /// knows it can guess dialogs. In tests fixed, so that runs repeat.
 pub type Seed = [u8; 32];
 
-/// A message to be sent.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// A message to be sent. Its `Debug` shows no secrets (case 46).
+#[derive(derive_more::Debug, Clone, PartialEq, Eq)]
 pub struct Transmit {
     /// Where to, and how.
     pub to: Peer,
     /// One whole message, a keep-alive of nothing but line ends, or a question to a STUN server.
+    #[debug("{:?}", crate::secrets::shown_bytes(bytes))]
     pub bytes: Vec<u8>,
 }
 

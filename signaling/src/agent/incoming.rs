@@ -140,7 +140,14 @@ impl UserAgent {
 
     /// The request belongs to a dialog, or pretends to: without both tags right it is refused (case 13).
     fn on_dialog_request(&mut self, now: Instant, from: &Peer, request: Request, meta: Meta, key: ServerKey, to: Peer) {
-        let Some(id) = self.find_dialog(&meta).filter(|_| self.is_acquainted(now, from)) else {
+        let acquainted = self.is_acquainted(now, from);
+        let Some(id) = self.find_dialog(&meta).filter(|_| acquainted) else {
+            if acquainted && self.ended.knows(now, &meta) {
+                // both have hung up at once, or this is late: ended is what it wanted (section 15.1.2 gives 481 for the rest)
+                let status = if request.method == Method::Bye { 200 } else { 481 };
+                let response = request.response(status);
+                return self.reply(&request, response, to);
+            }
             self.offend(now, from.address.ip(), Offence::UnknownDialog);
             if !self.guard.answers(now, from.address.ip()) {
                 self.counters.ignored += 1;
@@ -184,6 +191,10 @@ impl UserAgent {
         // a CANCEL takes the way of its INVITE; one from elsewhere is forged (case 13)
         let found = self.servers.get(&key).filter(|s| s.source.address.ip() == from.address.ip()).map(|s| s.call);
         let Some(id) = found else {
+            if self.is_acquainted(now, from) && self.ended.knows(now, meta) {
+                let response = request.response(200);
+                return self.reply(&request, response, to);
+            }
             if !self.receives(now, from, &request, &to) {
                 return;
             }

@@ -6,6 +6,8 @@ use std::time::Duration;
 pub(super) const EVENTS: usize = 4096;
 /// Different answers to one INVITE that are acknowledged and ended; further forks are left to time out.
 pub(super) const FORKS: usize = 16;
+/// Dialogs that are over and still known, for 32 s at most; about 300 bytes each.
+pub(super) const ENDED_DIALOGS: usize = 8192;
 /// Looked-up names that are kept.
 pub(super) const NAMES: usize = 1024;
 /// How long a looked-up name counts at most, whatever the record's own time.

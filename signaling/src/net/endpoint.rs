@@ -16,7 +16,7 @@ use mio::{Events, Interest, Poll, Token, Waker, net::UdpSocket};
 use rand::{TryRng, rngs::SysRng};
 
 use super::{
-    StreamStats,
+    Command, StreamStats,
     config::{EndpointConfig, Sockets, widen},
     local_ip_towards,
     resolver::{NOT_FOUND_LIFE, Resolver},
@@ -28,7 +28,7 @@ use super::{
 use crate::{
     agent::{LocalIp, Seed, Transmit, UserAgent},
     error::SignalingError,
-    event::{CallId, Dial, Event},
+    event::Event,
     guard::GuardCounters,
     transport::Transport,
 };
@@ -50,125 +50,6 @@ const LARGEST_DATAGRAM: usize = 65_535;
 
 const SOCKET: Token = Token(0);
 const WAKER: Token = Token(1);
-
-/// What the user agent can be told, across the thread.
-#[derive(Debug, Clone, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Command {
-    /// Call somebody; [`Event::Dialing`] or [`Event::DialFailed`] answers with the same tag.
-    Dial {
-        /// Chosen by the caller.
-        tag: u64,
-        /// The call.
-        dial: Dial,
-    },
-    /// See [`UserAgent::ring`].
-    Ring(CallId),
-    /// See [`UserAgent::progress`].
-    Progress {
-        /// The call.
-        call: CallId,
-        /// Our answer (or offer, if the INVITE had none).
-        sdp: String,
-    },
-    /// See [`UserAgent::answer`].
-    Answer {
-        /// The call.
-        call: CallId,
-        /// Our answer (or offer, if the INVITE had none).
-        sdp: String,
-    },
-    /// See [`UserAgent::reject`].
-    Reject {
-        /// The call.
-        call: CallId,
-        /// 300 to 699.
-        status: u16,
-    },
-    /// See [`UserAgent::hangup`].
-    Hangup(CallId),
-    /// See [`UserAgent::answer_reoffer`].
-    AnswerReoffer {
-        /// The call.
-        call: CallId,
-        /// Our answer (or offer).
-        sdp: String,
-    },
-    /// See [`UserAgent::reject_reoffer`].
-    RejectReoffer {
-        /// The call.
-        call: CallId,
-        /// 300 to 699, usually 488.
-        status: u16,
-    },
-    /// See [`UserAgent::reoffer`].
-    Reoffer {
-        /// The call.
-        call: CallId,
-        /// Our offer.
-        sdp: String,
-    },
-    /// See [`UserAgent::info`].
-    Info {
-        /// The call.
-        call: CallId,
-        /// Such as `application/dtmf-relay`.
-        content_type: String,
-        /// What it says.
-        body: String,
-    },
-    /// See [`UserAgent::transfer`].
-    Transfer {
-        /// The call.
-        call: CallId,
-        /// As in [`Dial`].
-        to: String,
-    },
-    /// See [`UserAgent::transfer_to`].
-    TransferTo {
-        /// The call whose far end is sent away.
-        call: CallId,
-        /// The call to whose far end it is sent.
-        other: CallId,
-    },
-    /// See [`UserAgent::accept_transfer`].
-    AcceptTransfer {
-        /// The call.
-        call: CallId,
-        /// The offer of the new call.
-        sdp: String,
-    },
-    /// See [`UserAgent::reject_transfer`].
-    RejectTransfer {
-        /// The call.
-        call: CallId,
-        /// 300 to 699, usually 603.
-        status: u16,
-    },
-    /// What went over the wire; [`Event::Trace`] answers with the same tag.
-    Trace {
-        /// Chosen by the caller.
-        tag: u64,
-        /// Of what.
-        of: Traced,
-    },
-    /// Who is banned; [`Event::Bans`] answers with the same tag.
-    Bans {
-        /// Chosen by the caller.
-        tag: u64,
-    },
-    /// Ends a ban.
-    Pardon(IpAddr),
-}
-
-/// What messages are kept of.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Traced {
-    /// A call that is up or has ended lately.
-    Call(CallId),
-    /// An account's registration, by the account's name.
-    Account(String),
-}
 
 /// What the loop counted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]

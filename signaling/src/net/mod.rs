@@ -3,9 +3,10 @@
 //! | file | what it is for |
 //! |---|---|
 //! | `endpoint` | the thread, its loop, and the handle to it |
+//! | `command` | what it can be told |
 //! | `config` | how it is set up, and its sockets |
 //! | `streams`, `connection` | TCP and TLS connections, made and accepted, with their bounds and deadlines |
-//! | `tls` | whom we trust, who we are, and what went wrong in words |
+//! | `tls`, `verifier` | whom we trust, who we are, and what went wrong in words |
 //! | `resolver`, `dns` | names to servers by RFC 3263, on a thread of its own |
 //! | `unreachable` | ICMP's news about datagrams |
 //!
@@ -17,6 +18,7 @@
 //! | datagrams out | the socket's buffer | dropped and counted: SIP sends again |
 //! | bytes out on a connection | [`StreamLimits::queue`] | the connection is closed: its far end does not read |
 
+mod command;
 mod config;
 mod connection;
 mod dns;
@@ -25,10 +27,12 @@ mod resolver;
 mod streams;
 mod tls;
 mod unreachable;
+mod verifier;
 
+pub use command::{Command, Traced};
 pub use config::{EndpointConfig, TcpListen};
 pub use dns::DnsConfig;
-pub use endpoint::{COMMAND_QUEUE, Command, EVENT_QUEUE, Endpoint, EndpointStats, Traced};
+pub use endpoint::{COMMAND_QUEUE, EVENT_QUEUE, Endpoint, EndpointStats};
 pub use streams::{StreamLimits, StreamStats};
 pub use tls::TlsConfig;
 

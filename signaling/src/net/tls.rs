@@ -1,9 +1,8 @@
 //! TLS: whom we trust, who we are, and what went wrong in words.
 //!
 //! Checks cannot be switched off. A connection of ours is only used if the far end's certificate is made out for the host
-//! that was configured or dialled (RFC 5922 section 7; names of hosts and IP addresses, not URIs), has not expired, and
-//! was issued by somebody who is trusted: an authority of the system's list, or one of the configured file and then
-//! nobody else.
+//! that was configured or dialled (RFC 5922 section 7, see `verifier`), has not expired, and was issued by somebody who is
+//! trusted: an authority of the system's list, or one of the configured file and then nobody else.
 
 use std::{
     path::{Path, PathBuf},
@@ -19,6 +18,7 @@ use rustls::{
     server::WebPkiClientVerifier,
 };
 
+use super::verifier::{self, Verifier};
 use crate::error::SignalingError;
 
 /// Files for TLS, all PEM.
@@ -31,6 +31,9 @@ pub struct TlsConfig {
     pub certificate: Option<PathBuf>,
     /// The key that belongs to it.
     pub key: Option<PathBuf>,
+    /// Take certificates for `*.example.com`, too, which do not count for SIP (RFC 5922 section 7.2): there are providers
+    /// that have no others.
+    pub wildcards: bool,
 }
 
 /// Makes the TLS part of connections.
@@ -81,7 +84,7 @@ impl Tls {
     /// Reads the files. Without a certificate none is accepted.
     pub(super) fn new(config: &TlsConfig) -> Result<Tls, SignalingError> {
         let provider = Arc::new(ring::default_provider());
-        let client = client_config(&provider, config.ca_file.as_deref())?;
+        let client = client_config(&provider, config)?;
         let server = match (&config.certificate, &config.key) {
             (None, None) => None,
             (Some(certificate), Some(key)) => Some(Server::new(certificate, key)?),
@@ -116,25 +119,29 @@ impl Tls {
     }
 }
 
-fn client_config(provider: &Arc<CryptoProvider>, ca_file: Option<&Path>) -> Result<ClientConfig, SignalingError> {
+fn client_config(provider: &Arc<CryptoProvider>, config: &TlsConfig) -> Result<ClientConfig, SignalingError> {
     let builder = ClientConfig::builder_with_provider(provider.clone()).with_safe_default_protocol_versions();
     let builder = builder.map_err(|e| SignalingError::Start(std::io::Error::other(e)))?;
     let mut roots = RootCertStore::empty();
-    let Some(file) = ca_file else {
+    let trusted = config.ca_file.as_deref().map(certificates).transpose()?.unwrap_or_default();
+    if let Some(file) = &config.ca_file {
+        for certificate in &trusted {
+            roots
+                .add(certificate.clone())
+                .map_err(|e| bad(file, &format!("has a certificate that cannot be used: {e}")))?;
+        }
+    } else {
         roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
         if roots.is_empty() {
             log::info!("the system has no list of certificate authorities; the one built in is used");
             roots.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned());
         }
-        return Ok(builder.with_root_certificates(roots).with_no_client_auth());
-    };
-    let trusted = certificates(file)?;
-    for certificate in &trusted {
-        roots
-            .add(certificate.clone())
-            .map_err(|e| bad(file, &format!("has a certificate that cannot be used: {e}")))?;
     }
-    let verifier = own::Verifier::new(roots, trusted, provider.clone()).map_err(|e| bad(file, &e))?;
+    let verifier =
+        Verifier::new(roots, trusted, config.wildcards, provider.clone()).map_err(|e| match &config.ca_file {
+            Some(file) => bad(file, &e),
+            None => SignalingError::Start(std::io::Error::other(e)),
+        })?;
     Ok(builder.dangerous().with_custom_certificate_verifier(Arc::new(verifier)).with_no_client_auth())
 }
 
@@ -204,7 +211,12 @@ fn explain_certificate(why: &CertificateError, host: &str) -> String {
              certificate as ca_file"
         ),
         CertificateError::Revoked => format!("{of} has been revoked"),
-        CertificateError::Other(_) if own::is_authority(why) => format!(
+        CertificateError::Other(other) if verifier::wildcard(other).is_some() => format!(
+            "{of} is made out for {}, and a wildcard does not count for SIP (RFC 5922): if that is how the provider does \
+             it, set tls_wildcards = true",
+            verifier::wildcard(other).unwrap_or_default()
+        ),
+        CertificateError::Other(_) if verifier::is_authority(why) => format!(
             "{of} is self-signed or an authority's own, and not trusted here: if it is your own server, give this \
              certificate as ca_file"
         ),
@@ -234,93 +246,5 @@ fn day(time: UnixTime) -> String {
     match jiff::Timestamp::from_second(seconds) {
         Ok(at) => at.strftime("%Y-%m-%d").to_string(),
         Err(_) => "a time beyond all calendars".into(),
-    }
-}
-
-mod own {
-    //! Servers with certificates of one's own.
-    //!
-    //! `openssl req -x509` makes a certificate that is its own authority, and such a one may not be a server's by the rules
-    //! (RFC 5280). Most small PBXes have just that. Where the user has named exactly this certificate as trusted, and that
-    //! is the only thing against it, it counts.
-
-    use std::sync::Arc;
-
-    use rustls::{
-        CertificateError, DigitallySignedStruct, Error, OtherError, RootCertStore, SignatureScheme,
-        client::{
-            WebPkiServerVerifier,
-            danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
-            verify_server_name,
-        },
-        crypto::CryptoProvider,
-        pki_types::{CertificateDer, ServerName, UnixTime},
-        server::ParsedCertificate,
-    };
-
-    /// Checks by the configured file; stricter than the default in nothing, and more lenient in the one thing above.
-    #[derive(Debug)]
-    pub(super) struct Verifier {
-        inner: Arc<WebPkiServerVerifier>,
-        trusted: Vec<CertificateDer<'static>>,
-    }
-
-    impl Verifier {
-        pub(super) fn new(
-            roots: RootCertStore,
-            trusted: Vec<CertificateDer<'static>>,
-            provider: Arc<CryptoProvider>,
-        ) -> Result<Verifier, String> {
-            let inner = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider).build();
-            Ok(Verifier { inner: inner.map_err(|e| format!("cannot be used: {e}"))?, trusted })
-        }
-    }
-
-    /// The certificate is an authority's, which is checked after its dates.
-    pub(super) fn is_authority(why: &CertificateError) -> bool {
-        let CertificateError::Other(OtherError(inner)) = why else { return false };
-        inner.to_string().contains("CaUsedAsEndEntity")
-    }
-
-    impl ServerCertVerifier for Verifier {
-        fn verify_server_cert(
-            &self,
-            end_entity: &CertificateDer<'_>,
-            intermediates: &[CertificateDer<'_>],
-            server_name: &ServerName<'_>,
-            ocsp_response: &[u8],
-            now: UnixTime,
-        ) -> Result<ServerCertVerified, Error> {
-            let checked = self.inner.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now);
-            match checked {
-                Err(Error::InvalidCertificate(why)) if is_authority(&why) && self.trusted.contains(end_entity) => {
-                    verify_server_name(&ParsedCertificate::try_from(end_entity)?, server_name)?;
-                    Ok(ServerCertVerified::assertion())
-                }
-                checked => checked,
-            }
-        }
-
-        fn verify_tls12_signature(
-            &self,
-            message: &[u8],
-            certificate: &CertificateDer<'_>,
-            signed: &DigitallySignedStruct,
-        ) -> Result<HandshakeSignatureValid, Error> {
-            self.inner.verify_tls12_signature(message, certificate, signed)
-        }
-
-        fn verify_tls13_signature(
-            &self,
-            message: &[u8],
-            certificate: &CertificateDer<'_>,
-            signed: &DigitallySignedStruct,
-        ) -> Result<HandshakeSignatureValid, Error> {
-            self.inner.verify_tls13_signature(message, certificate, signed)
-        }
-
-        fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-            self.inner.supported_verify_schemes()
-        }
     }
 }

@@ -3,7 +3,7 @@
 use std::net::{IpAddr, SocketAddr};
 
 /// Where a server listens when no port is given (section 18.6).
-pub(crate) const DEFAULT_PORT: u16 = 3478;
+pub const DEFAULT_PORT: u16 = 3478;
 
 const MAGIC_COOKIE: u32 = 0x2112_A442;
 const HEADER: usize = 20;
@@ -32,11 +32,11 @@ const PASSED_OVER: [u16; 10] = [0x0002, 0x0003, 0x0004, 0x0005, 0x0006, 0x0007, 
 const FINGERPRINT_XOR: u32 = 0x5354_554E;
 
 /// What a request and its answer have in common: 96 bits that nobody can guess.
-pub(crate) type TransactionId = [u8; 12];
+pub type TransactionId = [u8; 12];
 
 /// What the answer to a Binding request says.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Answer {
+pub enum Answer {
     /// The server saw the request come from there.
     Mapped(SocketAddr),
     /// The server does not answer this: code (300 to 699) and reason, which is printable and short.
@@ -50,8 +50,8 @@ pub(crate) fn is_stun(bytes: &[u8]) -> bool {
     bytes.first().is_some_and(|first| *first <= 3)
 }
 
-/// A Binding request without attributes; every server takes that.
-pub(crate) fn request(id: &TransactionId) -> Vec<u8> {
+/// A Binding request without attributes; every server takes that. `id` must be random, so that nobody can guess an answer.
+pub fn request(id: &TransactionId) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(HEADER);
     bytes.extend(BINDING_REQUEST.to_be_bytes());
     bytes.extend(0_u16.to_be_bytes());
@@ -61,7 +61,7 @@ pub(crate) fn request(id: &TransactionId) -> Vec<u8> {
 }
 
 /// Reads a datagram. `None`: it is no answer to a Binding request, or is broken.
-pub(crate) fn read(bytes: &[u8]) -> Option<(TransactionId, Answer)> {
+pub fn read(bytes: &[u8]) -> Option<(TransactionId, Answer)> {
     let (header, body) = bytes.split_at_checked(HEADER).filter(|_| bytes.len() <= LONGEST)?;
     let kind = number16(header, 0)?;
     let whole = usize::from(number16(header, 2)?) == body.len() && body.len().is_multiple_of(4);

@@ -65,7 +65,7 @@ pub struct TollConfig {
     pub concurrent: Option<usize>,
     /// Calls by hour, day and so on to some destinations or all. None by default.
     pub quotas: Vec<Quota>,
-    /// How long a call may last. By default 4 hours. `None`: as long as it likes.
+    /// How long a call may last. By default [`MAX_DURATION`]. `None`: as long as it likes.
     pub max_duration: Option<Duration>,
 }
 
@@ -119,6 +119,9 @@ pub const PREMIUM: [&str; 16] = [
     "+3989*",
 ];
 
+/// How long a call may last when the configuration does not say.
+pub const MAX_DURATION: Duration = Duration::from_secs(4 * 3600);
+
 impl Default for TollConfig {
     fn default() -> TollConfig {
         let strings = |list: &[&str]| list.iter().map(|s| (*s).to_owned()).collect::<Vec<String>>();
@@ -132,7 +135,7 @@ impl Default for TollConfig {
             rate: Some(Rate::new(5.0, 20)),
             concurrent: None,
             quotas: Vec::new(),
-            max_duration: Some(Duration::from_secs(4 * 3600)),
+            max_duration: Some(MAX_DURATION),
         }
     }
 }

@@ -61,7 +61,11 @@ impl Zone {
     }
 
     pub fn serve(self) -> Server {
-        let socket = Arc::new(UdpSocket::bind("127.0.0.1:0").unwrap());
+        self.serve_at("127.0.0.1:0")
+    }
+
+    pub fn serve_at(self, bind: &str) -> Server {
+        let socket = Arc::new(UdpSocket::bind(bind).unwrap());
         let address = socket.local_addr().unwrap();
         let asked = Arc::new(Mutex::new(Vec::new()));
         let (own, noted) = (socket.clone(), asked.clone());

@@ -135,7 +135,7 @@ pub enum Cause {
     Error,
     /// The client that owned the call went away and did not come back within its grace time.
     ClientGone,
-    /// The call has lasted as long as a call may (`[dialing] max_call_s`).
+    /// The call has lasted as long as a call may (`[dialing] max_call_s`, `[sip] max_incoming_call_s`).
     TimeLimit,
     /// The far end was sent to somebody else, and is there now.
     Transferred,

@@ -55,6 +55,9 @@ impl Checker<'_> {
         within("sip.ban_s", sip.ban_s, 1..=604_800, "seconds")?;
         within("sip.ban_longest_s", sip.ban_longest_s, sip.ban_s..=2_592_000, "seconds, and no less than sip.ban_s")?;
         within("sip.trace_calls", sip.trace_calls as u64, 0..=100_000, "; 0: none is kept")?;
+        if sip.max_incoming_call_s > 0 {
+            within("sip.max_incoming_call_s", sip.max_incoming_call_s, 1..=604_800, "seconds; 0: no limit")?;
+        }
         if sip.session_expires_s > 0 {
             // RFC 4028 section 4: the smallest interval
             within("sip.session_expires_s", sip.session_expires_s, 90..=86_400, "seconds; 0: no session timers")?;

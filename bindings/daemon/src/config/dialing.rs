@@ -1,6 +1,7 @@
 //! `[dialing]`: what may be called, how much of it, and for how long. Asked before every call that goes out (case 15).
 
 use serde::{Deserialize, Serialize};
+use signaling::toll::{EMERGENCY_NUMBERS, MAX_DURATION, PREMIUM, TollConfig};
 
 /// What happens to emergency numbers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -27,34 +28,9 @@ pub struct Dialing {
     pub max_call_s: u64,
 }
 
-/// Emergency numbers around the world that are not customary as extensions. A number is compared as a whole.
-const EMERGENCY_NUMBERS: [&str; 22] = [
-    "000", "110", "111", "112", "113", "115", "117", "118", "119", "120", "122", "15", "17", "18", "190", "192", "193",
-    "911", "995", "997", "998", "999",
-];
-
-/// Well-known numbers at a premium.
-const PREMIUM: [&str; 16] = [
-    "+1900*",
-    "+1976*",
-    "1900NXXXXXX",
-    "+979*",
-    "+870*",
-    "+881*",
-    "+882*",
-    "+883*",
-    "+4487*",
-    "+449*",
-    "+49900*",
-    "+49137*",
-    "+439*",
-    "+4190*",
-    "+3389*",
-    "+3989*",
-];
-
 impl Default for Dialing {
     fn default() -> Self {
+        let toll = TollConfig::default();
         let strings = |list: &[&str]| list.iter().map(|text| (*text).to_owned()).collect();
         Self {
             allow: Vec::new(),
@@ -63,9 +39,9 @@ impl Default for Dialing {
             emergency_numbers: strings(&EMERGENCY_NUMBERS),
             country: None,
             trunk_prefix: "0".into(),
-            calls_per_second: 5.0,
+            calls_per_second: toll.rate.map_or(0.0, |rate| rate.per_second),
             max_concurrent: 0,
-            max_call_s: 4 * 3600,
+            max_call_s: MAX_DURATION.as_secs(),
         }
     }
 }

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
+use signaling::toll::MAX_DURATION;
 
 /// What happens to a call that comes in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -50,6 +51,7 @@ pub struct Sip {
     pub tls_certificate: Option<PathBuf>,
     pub tls_key: Option<PathBuf>,
     pub tls_ca: Option<PathBuf>,
+    pub tls_wildcards: bool,
     #[serde(with = "name_servers")]
     pub dns_servers: Vec<SocketAddr>,
     pub public_address: Option<IpAddr>,
@@ -57,6 +59,7 @@ pub struct Sip {
     pub incoming: IncomingPolicy,
     pub ring_timeout_s: u64,
     pub max_calls: usize,
+    pub max_incoming_call_s: u64,
     pub session_expires_s: u64,
     pub incoming_refer: ReferPolicy,
     pub redirects: bool,
@@ -82,12 +85,14 @@ impl Default for Sip {
             tls_certificate: None,
             tls_key: None,
             tls_ca: None,
+            tls_wildcards: false,
             dns_servers: Vec::new(),
             public_address: None,
             stun_server: None,
             incoming: IncomingPolicy::Ask,
             ring_timeout_s: 60,
             max_calls: 200,
+            max_incoming_call_s: MAX_DURATION.as_secs(),
             session_expires_s: 1800,
             incoming_refer: ReferPolicy::Refuse,
             redirects: false,

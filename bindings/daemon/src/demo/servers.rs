@@ -3,7 +3,7 @@
 
 use std::fs::File;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::os::unix::fs::DirEntryExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -132,6 +132,8 @@ pub struct Daemon {
 pub struct DaemonSetup<'a> {
     /// The program; `None`: this very one.
     pub program: Option<&'a Path>,
+    /// The address of this machine that it uses for SIP and media.
+    pub address: IpAddr,
     /// The JACK server to use; `None`: direct audio.
     pub jack_server: Option<&'a str>,
     /// `sip.incoming`.
@@ -156,6 +158,7 @@ impl Default for DaemonSetup<'_> {
     fn default() -> Self {
         Self {
             program: None,
+            address: Ipv4Addr::LOCALHOST.into(),
             jack_server: None,
             incoming: "ask",
             max_calls: 200,
@@ -176,7 +179,7 @@ impl Daemon {
     /// The program cannot be run, or ends at once; what it said is in the error.
     pub fn start(folder: &Path, setup: &DaemonSetup<'_>) -> io::Result<Self> {
         std::fs::create_dir_all(folder)?;
-        let sip = SocketAddr::from(([127, 0, 0, 1], free_port()?));
+        let sip = SocketAddr::new(setup.address, free_port()?);
         let socket = folder.join("control/control.sock");
         // a range of its own for each daemon; what is taken in it is passed over
         let rtp = 20000 + u32::from(free_port()?) % 9000;
@@ -189,7 +192,7 @@ impl Daemon {
             &config,
             format!(
                 "[sip]\nbind = \"{sip}\"\nincoming = {:?}\nmax_calls = {}\n{}\n\n\
-                 [media]\nbind_ip = \"127.0.0.1\"\nrtp_ports = \"{rtp}-{}\"\n{}\n\n\
+                 [media]\nbind_ip = \"{}\"\nrtp_ports = \"{rtp}-{}\"\n{}\n\n\
                  [jack]\n{jack}\n\n\
                  [turns]\nbarge_in = {}\n\n\
                  [recording]\nenabled = {}\nfolder = {:?}\n\n\
@@ -197,6 +200,7 @@ impl Daemon {
                 setup.incoming,
                 setup.max_calls,
                 setup.sip,
+                setup.address,
                 rtp + 6000,
                 setup.media,
                 setup.barge_in,

@@ -1,7 +1,7 @@
 //! Each account tried for real, from a port of its own: its name, whether it answers, whether it takes us, what it sees of us.
 
 use std::collections::BTreeMap;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use control::types::{AccountState, Status};
@@ -111,7 +111,10 @@ fn ask(config: &Config, register: bool, report: &mut Report) -> BTreeMap<String,
     }
     let mut waiting: Vec<String> = accounts.iter().map(|account| account.name.clone()).collect();
     let mut learnt: BTreeMap<String, Learnt> = BTreeMap::new();
-    let bind = SocketAddr::from(([0, 0, 0, 0], 0));
+    // one of IPv6 reaches both families, where there is IPv6
+    let any: IpAddr =
+        if config.sip.bind.is_ipv6() { Ipv6Addr::UNSPECIFIED.into() } else { Ipv4Addr::UNSPECIFIED.into() };
+    let bind = SocketAddr::new(any, 0);
     let agent = UserAgentConfig { accounts, ..UserAgentConfig::new(bind) };
     let mut endpoint = match Endpoint::start(serve::client_endpoint(config, bind, agent), || {}) {
         Ok(endpoint) => endpoint,
@@ -237,9 +240,24 @@ fn over(account: &Account) -> &'static str {
 /// What to do about it, by what was said.
 fn fix(reason: &str, account: &Account) -> String {
     let has = |words: &[&str]| words.iter().any(|word| reason.to_ascii_lowercase().contains(word));
-    if has(&["certificate", "tls"]) {
-        return "is the registrar's name the one in its certificate? An authority of your own goes into sip.tls_ca"
+    if has(&["has expired"]) {
+        return "whoever runs the registrar must renew it; if it is new, look at this machine's clock".to_owned();
+    }
+    if has(&["valid only from", "not valid yet"]) {
+        return "set this machine's clock".to_owned();
+    }
+    if has(&["not made out for"]) {
+        return "write one of these names as the account's registrar (or proxy)".to_owned();
+    }
+    if has(&["a wildcard"]) {
+        return "the key is sip.tls_wildcards".to_owned();
+    }
+    if has(&["self-signed", "not trusted here"]) {
+        return "if the server is your own, name the file with its certificate, or its authority's, as sip.tls_ca"
             .to_owned();
+    }
+    if has(&["certificate", "tls"]) {
+        return "is it the port for TLS, and is the registrar's name the one in its certificate?".to_owned();
     }
     if has(&["401", "403", "407", "password", "credential", "refused the"]) {
         return "check user, password and auth_user; some providers block for a while after wrong ones".to_owned();

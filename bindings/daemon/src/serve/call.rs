@@ -50,8 +50,8 @@ pub(crate) struct MediaUp {
     pub(crate) lost_since: Option<Instant>,
 }
 
-/// Everything about one call.
-#[derive(Debug)]
+/// Everything about one call. Its `Debug` leaves the descriptions out, which have keys in them (case 46).
+#[derive(derive_more::Debug)]
 pub(crate) struct CallRecord {
     pub(crate) id: CallId,
     pub(crate) direction: Direction,
@@ -69,6 +69,7 @@ pub(crate) struct CallRecord {
     pub(crate) status: Option<u16>,
     pub(crate) reason: Option<String>,
     /// The offer of an incoming call, until it is answered.
+    #[debug(skip)]
     pub(crate) offer: Option<String>,
     pub(crate) media: Media,
     /// Who said what last about the call's media.
@@ -83,10 +84,11 @@ pub(crate) struct CallRecord {
     /// An offer of ours is out; the direction that was before, should it be refused.
     pub(crate) reoffering: Option<MediaDirection>,
     /// Our answer went out already, in a 183.
+    #[debug(skip)]
     pub(crate) early: Option<String>,
     /// Whom the far end wants us to call instead.
     pub(crate) transfer_to: Option<String>,
-    /// How long it may last (`[dialing] max_call_s`), and when that is over.
+    /// How long it may last (`[dialing] max_call_s` or `[sip] max_incoming_call_s`), and when that is over.
     pub(crate) limit: Option<Duration>,
     pub(crate) until: Option<Instant>,
     pub(crate) jack: bool,

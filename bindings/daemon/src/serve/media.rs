@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use asr::EarsEvent;
-use control::types::{CallId, Cause, Event, MediaState, Speaker};
+use control::types::{CallId, Cause, Direction, Event, MediaState, Speaker};
 use engine::MediaEvent;
 
 use super::call::Media;
@@ -170,10 +170,14 @@ impl Switchboard {
 
     /// No call may cost more than was meant, whatever a client forgets (case 15).
     fn end_if_time_is_up(&mut self, number: u32, now: Instant) {
-        let over = self.calls.get_mut(&number).is_some_and(|call| call.until.take_if(|until| now >= *until).is_some());
-        if over {
-            let reason = format!("a call may last {} s (dialing.max_call_s)", self.config.dialing.max_call_s);
-            self.hang_up_for(number, Cause::TimeLimit, &reason);
+        let Some(call) = self.calls.get_mut(&number) else { return };
+        if call.until.take_if(|until| now >= *until).is_none() {
+            return;
         }
+        let (limit, key) = match call.direction {
+            Direction::Out => (self.config.dialing.max_call_s, "dialing.max_call_s"),
+            Direction::In => (self.config.sip.max_incoming_call_s, "sip.max_incoming_call_s"),
+        };
+        self.hang_up_for(number, Cause::TimeLimit, &format!("a call may last {limit} s ({key})"));
     }
 }

@@ -82,6 +82,7 @@ pub(crate) fn client_endpoint(config: &Config, bind: SocketAddr, agent: UserAgen
         tcp: TcpListen::Off,
         tls_files: TlsConfig {
             ca_file: sip.tls_ca.clone(),
+            wildcards: sip.tls_wildcards,
             certificate: sip.tls_certificate.clone(),
             key: sip.tls_key.clone(),
         },

@@ -76,6 +76,8 @@ impl Switchboard {
                 record.account = account;
                 record.offer = offer;
                 record.source = Some(source);
+                let longest = self.config.sip.max_incoming_call_s;
+                record.limit = (longest > 0).then(|| Duration::from_secs(longest));
                 self.on_incoming(record, display_name, replaces.map(|call| CallId(call.0)), source);
             }
             SipEvent::Progress { call, status, sdp } => self.on_progress(call.0, status, sdp),
