@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use rtrb::Producer;
 
+use crate::bridge::{Board, Link};
 use crate::call::{CallCommand, CallControls, MAX_TAPS, MediaCall, MediaCallConfig, MediaParams};
 use crate::clock::Time;
 use crate::dtmf::{DigitTiming, QUEUE_DIGITS, QueuedDigit};
@@ -82,6 +83,7 @@ pub struct CallSetup {
 #[derive(Debug)]
 pub struct Engine {
     threads: Vec<MediaThread>,
+    board: Board,
     next_thread_polled: usize,
     ports: PortPool,
     report: Report,
@@ -141,6 +143,7 @@ impl Engine {
         );
         Ok(Self {
             threads,
+            board: Board::default(),
             next_thread_polled: 0,
             ports,
             report,
@@ -181,7 +184,8 @@ impl Engine {
         if self.threads.iter().map(calls).sum::<usize>() >= self.max_calls {
             return Err(EngineError::Full { max: self.max_calls });
         }
-        let Some(thread) = self.threads.iter_mut().filter(|t| !t.is_gone()).min_by_key(|t| calls(t)) else {
+        let threads = self.threads.iter_mut().enumerate().filter(|(_, t)| !t.is_gone());
+        let Some((index, thread)) = threads.min_by_key(|(_, t)| calls(t)) else {
             return Err(EngineError::Ended);
         };
         if thread.new_calls.is_full() {
@@ -210,7 +214,28 @@ impl Engine {
         });
         let CallControls { voice, commands, counters, ears } = controls;
         thread.new_calls.push(Box::new(RunningCall { media, port })).map_err(|_| EngineError::Busy)?;
+        self.board.add(id, index);
         Ok(CallHandle { id, voice, commands, counters, ears: Some(ears), params, subscribers: Vec::new() })
+    }
+
+    /// Lets one call hear another, from the next tick on; for a link that there is, sets its gain. Links end with
+    /// either call.
+    ///
+    /// # Errors
+    /// [`EngineError::Ended`] if either call is unknown, [`EngineError::BridgedToItself`], [`EngineError::BridgedApart`],
+    /// [`EngineError::TooManyLinks`], [`EngineError::Busy`].
+    pub fn link(&mut self, link: Link) -> Result<(), EngineError> {
+        self.drop_retired();
+        self.board.link(&mut self.threads, link)
+    }
+
+    /// Ends a link, whatever its gain. Nothing happens if there is none.
+    ///
+    /// # Errors
+    /// [`EngineError::Busy`] if the media thread is behind.
+    pub fn unlink(&mut self, link: Link) -> Result<(), EngineError> {
+        self.drop_retired();
+        self.board.unlink(&mut self.threads, link)
     }
 
     /// The next thing that a call's media has to say. To be drained every 10 ms or so; that is also when what the media
@@ -259,11 +284,18 @@ impl Engine {
     }
 
     fn drop_retired(&mut self) {
-        for thread in &mut self.threads {
-            while let Ok(retired) = thread.retired.pop() {
-                match retired {
-                    Retired::Call(call) => drop(call),
-                    Retired::Part(part) => drop(part),
+        for index in 0..self.threads.len() {
+            while let Ok(retired) = self.threads[index].retired.pop() {
+                let ended = match retired {
+                    Retired::Call(call) => Some(call),
+                    Retired::Given(call) => self.board.given(&mut self.threads, call),
+                    Retired::Part(part) => {
+                        drop(part);
+                        None
+                    }
+                };
+                if let Some(call) = ended {
+                    self.board.remove(call.media.id());
                 }
             }
         }

@@ -65,6 +65,18 @@ pub enum EngineError {
         /// The queue's size.
         max: usize,
     },
+    /// A call cannot hear itself.
+    #[error("a call cannot be bridged to itself")]
+    BridgedToItself,
+    /// Two calls are in bridges of different media threads, and neither can be moved.
+    #[error("both calls are in bridges of different media threads: end one of these bridges first")]
+    BridgedApart,
+    /// There are as many links as the configured number of calls allows.
+    #[error("at most {max} links between calls")]
+    TooManyLinks {
+        /// How many there can be.
+        max: usize,
+    },
     /// The far end did not agree to telephone events.
     #[error("the far end does not take digits as telephone events")]
     NoTelephoneEvents,

@@ -40,6 +40,7 @@
 
 use std::time::Duration;
 
+mod bridge;
 pub mod call;
 pub mod clock;
 pub mod codec;
@@ -62,6 +63,7 @@ pub mod stats;
 pub mod tap;
 mod voice;
 
+pub use bridge::{Link, Source};
 pub use call::MediaParams;
 pub use codec::Codec;
 pub use dtmf::{DigitTiming, TelephoneEvent};

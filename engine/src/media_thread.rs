@@ -17,6 +17,7 @@ use std::thread::{self, JoinHandle};
 use rtrb::{Consumer, Producer, RingBuffer};
 
 use crate::TICK;
+use crate::bridge::{LINKS_PER_CALL, LinkCommand, Links};
 use crate::call::{self, MediaCall};
 use crate::clock::Time;
 use crate::event::{CallId, MediaEvent};
@@ -44,7 +45,18 @@ pub(crate) struct RunningCall {
 #[derive(Debug)]
 pub(crate) enum Retired {
     Call(Box<RunningCall>),
+    /// A call that runs, asked for by [`Order::Give`].
+    Given(Box<RunningCall>),
     Part(call::Retired),
+}
+
+/// What a media thread is to do about calls that it has.
+#[derive(Debug)]
+pub(crate) enum Order {
+    /// Change a link between two of them.
+    Link(LinkCommand),
+    /// Give one away, as it is, so that another thread goes on with it.
+    Give(CallId),
 }
 
 /// What a media thread tells of itself.
@@ -64,6 +76,7 @@ pub(crate) struct ThreadFigures {
 #[derive(Debug)]
 pub(crate) struct MediaThread {
     pub(crate) new_calls: Producer<Box<RunningCall>>,
+    pub(crate) orders: Producer<Order>,
     pub(crate) events: Consumer<(CallId, MediaEvent)>,
     pub(crate) retired: Consumer<Retired>,
     pub(crate) figures: Arc<ThreadFigures>,
@@ -76,12 +89,15 @@ impl MediaThread {
     /// Starts a thread for at most so many calls.
     pub(crate) fn start(index: usize, max_calls: usize, core: Option<usize>, priority: Option<u8>) -> io::Result<Self> {
         let (new_in, new_out) = RingBuffer::new(max_calls);
+        let (orders_in, orders_out) = RingBuffer::new(max_calls * LINKS_PER_CALL);
         let (events_in, events_out) = RingBuffer::new(max_calls * EVENTS_PER_CALL);
         // every call and all of its taps may end at once
         let (retired_in, retired_out) = RingBuffer::new(max_calls * 2 + 64);
         let figures = Arc::new(ThreadFigures::default());
         let mut media_loop = Loop {
             new_calls: new_out,
+            orders: orders_out,
+            links: Links::new(max_calls),
             events: events_in,
             retired: retired_in,
             readiness: Readiness::new(max_calls * 2)?,
@@ -98,7 +114,16 @@ impl MediaThread {
         })?;
         let (pinned, realtime) = grants.recv().map_err(io::Error::other)?;
         let thread = Some(thread);
-        Ok(Self { new_calls: new_in, events: events_out, retired: retired_out, figures, pinned, realtime, thread })
+        Ok(Self {
+            new_calls: new_in,
+            orders: orders_in,
+            events: events_out,
+            retired: retired_out,
+            figures,
+            pinned,
+            realtime,
+            thread,
+        })
     }
 
     /// Whether the thread is gone, which only a fault of ours can do.
@@ -118,6 +143,8 @@ impl Drop for MediaThread {
 
 struct Loop {
     new_calls: Consumer<Box<RunningCall>>,
+    orders: Consumer<Order>,
+    links: Links,
     events: Producer<(CallId, MediaEvent)>,
     retired: Producer<Retired>,
     readiness: Readiness,
@@ -156,8 +183,10 @@ impl Loop {
 
     fn tick(&mut self, now: Time) {
         self.take_new_calls();
+        self.take_orders();
         self.batch.look_at_clocks();
         self.receive();
+        self.links.tick(&mut self.slots, now);
         for index in 0..self.slots.len() {
             self.tick_call(index, now);
         }
@@ -173,6 +202,22 @@ impl Loop {
             let _ = self.readiness.add(&call.port.rtcp, token | 1);
             self.slots[index] = Some(call);
             self.figures.calls.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    fn take_orders(&mut self) {
+        // a call that is given away is retired, for which there must be room
+        while !self.retired.is_full() {
+            match self.orders.pop() {
+                Ok(Order::Link(command)) => self.links.change(command, &mut self.slots),
+                Ok(Order::Give(id)) => {
+                    let has_it = |slot: &Option<Box<RunningCall>>| slot.as_ref().is_some_and(|c| c.media.id() == id);
+                    if let Some(call) = self.slots.iter().position(has_it).and_then(|index| self.take_out(index)) {
+                        let _ = self.retired.push(Retired::Given(call)); // there is room
+                    }
+                }
+                Err(_) => return,
+            }
         }
     }
 
@@ -226,11 +271,18 @@ impl Loop {
     }
 
     fn retire(&mut self, index: usize) {
-        let Some(call) = self.slots[index].take() else { return };
+        if let Some(call) = self.take_out(index) {
+            let _ = self.retired.push(Retired::Call(call)); // there is room
+        }
+    }
+
+    fn take_out(&mut self, index: usize) -> Option<Box<RunningCall>> {
+        self.links.forget(index, &mut self.slots);
+        let call = self.slots[index].take()?;
         self.readiness.remove(&call.port.rtp);
         self.readiness.remove(&call.port.rtcp);
-        let _ = self.retired.push(Retired::Call(call)); // there is room
         self.figures.calls.fetch_sub(1, Ordering::Relaxed);
+        Some(call)
     }
 }
 

@@ -7,8 +7,8 @@ use mr_sip_engine::codec::Encoder;
 use mr_sip_engine::realtime::{self, GuardedAllocator};
 use mr_sip_engine::rtp::srtp::SrtpSession;
 use mr_sip_engine::{
-    CallHandle, CallId, CallSetup, CallStats, Codec, DigitTiming, EarTap, Engine, EngineConfig, MasterKey, MediaEvent,
-    MediaParams, SrtpParams, SrtpSuite, TelephoneEvent,
+    CallHandle, CallId, CallSetup, CallStats, Codec, DigitTiming, EarTap, Engine, EngineConfig, Link, MasterKey,
+    MediaEvent, MediaParams, Source, SrtpParams, SrtpSuite, TelephoneEvent,
 };
 
 #[global_allocator]
@@ -172,7 +172,7 @@ fn a_hundred_busy_calls_allocate_and_free_nothing_on_the_media_thread() {
     };
     let mut calls: Vec<_> = (0..CALLS).map(|number| add(&mut engine, number)).collect();
     let mut subscribers: Vec<EarTap> = Vec::new();
-    let (mut events, mut keys, mut finished) = (0, 0, 0);
+    let (mut events, mut keys, mut finished, mut linked) = (0, 0, 0, 0);
 
     let begun = Instant::now();
     for round in 0..ROUNDS {
@@ -208,6 +208,14 @@ fn a_hundred_busy_calls_allocate_and_free_nothing_on_the_media_thread() {
                 _ => {}
             }
         }
+        for _ in 0..4 {
+            // somebody hears somebody else, or no longer
+            let [from, to] = [(); 2].map(|()| calls[random.usize(0..calls.len())].0.id());
+            let source = if random.bool() { Source::Caller } else { Source::Agent };
+            let link = Link { from, source, to, gain: random.f32() };
+            linked +=
+                u32::from(if random.u32(0..4) > 0 { engine.link(link).is_ok() } else { engine.unlink(link).is_ok() });
+        }
         if subscribers.len() > 40 {
             subscribers.drain(..20);
         }
@@ -233,6 +241,7 @@ fn a_hundred_busy_calls_allocate_and_free_nothing_on_the_media_thread() {
     assert!(sum(|s| s.recovered_samples) > 100 && sum(|s| s.stun_packets) > 50 && sum(|s| s.dtls_packets) > 50);
     assert!(sent > 1_000 && received > 1_000, "the calls were busy: {sent} sent, {received} received");
     assert!(events > 100 && keys > 10 && finished > 100, "{events} events, {keys} keys, {finished} responses");
+    assert!(linked > 500, "{linked} links made and ended");
     assert_eq!(stats.calls, CALLS as usize);
     drop(calls);
     let end = Instant::now() + Duration::from_secs(20);

@@ -51,6 +51,8 @@ fn reread_reply(method: &str, result: Value) -> Value {
         CallTransfer,
         CallTransferAccept,
         CallTransferReject,
+        CallBridge,
+        CallUnbridge,
         CallTrace,
         CallList,
         CallGet,

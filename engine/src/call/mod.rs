@@ -12,6 +12,7 @@
 //!   (case 43). The RTP timestamp is the clock of what is sent and counts on through skipped packets.
 //! - An answered call always sends: voice, or comfort silence, or telephone events, one packet every packet time.
 
+mod bridged;
 mod params;
 mod receive;
 mod send;
@@ -39,6 +40,7 @@ use crate::rtp::srtp::{MAX_TRAILER_BYTES, SrtpSession};
 use crate::stats::Counters;
 use crate::tap::{EarTap, TapSource, tap};
 use crate::voice::{Voice, VoiceReader, voice};
+use bridged::Bridged;
 use params::MAX_SENT_SAMPLES;
 pub use params::{MediaParams, MediaParts};
 
@@ -174,6 +176,8 @@ pub struct MediaCall {
     mark_next: bool,
     outgoing: [f32; MAX_SENT_SAMPLES],
     collected: usize,
+    /// What bridged calls add to it.
+    bridged: Bridged,
     rtp_out: [u8; HEADER_BYTES + MAX_SENT_SAMPLES + MAX_TRAILER_BYTES],
     outbox: Outbox,
 
@@ -189,6 +193,8 @@ pub struct MediaCall {
     /// Ticks since packets have the length that they have.
     ticks: u64,
     packet_ticks: u64,
+    /// Of the packets that are due, those before this tick are not sent.
+    sends_from: u64,
     start: Time,
     start_instant: Instant,
 
@@ -237,6 +243,7 @@ impl MediaCall {
             mark_next: true,
             outgoing: [0.0; MAX_SENT_SAMPLES],
             collected: 0,
+            bridged: Bridged::default(),
             rtp_out: [0; HEADER_BYTES + MAX_SENT_SAMPLES + MAX_TRAILER_BYTES],
             outbox: Outbox::Empty,
             report_due: config.start + report_interval(config.seed),
@@ -247,6 +254,7 @@ impl MediaCall {
             tick_due: config.start,
             ticks: u64::from(config.phase) % packet_ticks,
             packet_ticks,
+            sends_from: 0,
             params,
             start: config.start,
             start_instant: config.start_instant,
@@ -276,9 +284,22 @@ impl MediaCall {
 
     /// Does what is due by `now`: takes commands, plays out, sends.
     pub fn tick(&mut self, now: Time) {
+        let due = self.begin(now);
+        for _ in 0..due {
+            self.hear();
+            self.speak();
+        }
+        if due > 0 {
+            self.watch(now);
+        }
+    }
+
+    /// Takes commands, and says how many ticks are due by `now`. Each is [`hear`](Self::hear), then
+    /// [`speak`](Self::speak); [`watch`](Self::watch) follows the last.
+    pub(crate) fn begin(&mut self, now: Time) -> u64 {
         self.take_commands();
         if now < self.tick_due {
-            return;
+            return 0;
         }
         let elapsed = now.since(self.tick_due).as_nanos() / TICK.as_nanos();
         let due = u64::try_from(elapsed).unwrap_or(0) + 1;
@@ -289,15 +310,9 @@ impl MediaCall {
             self.tick_due += TICK * u32::try_from(left_out).unwrap_or(u32::MAX);
         }
         // of the packets that are due only the last one is sent
-        let last = self.ticks + due.saturating_sub(left_out);
-        let last_send = last / self.packet_ticks * self.packet_ticks;
-        while self.ticks < last {
-            self.ticks += 1;
-            let skipped = self.ticks + self.packet_ticks <= last_send;
-            self.one_tick(skipped);
-            self.tick_due += TICK;
-        }
-        self.watch(now);
+        let due = due.saturating_sub(left_out);
+        self.sends_from = (self.ticks + due) / self.packet_ticks * self.packet_ticks;
+        due
     }
 
     /// The next packet to send, if there is one.
@@ -383,7 +398,7 @@ impl MediaCall {
     }
 
     /// Lost media and reports.
-    fn watch(&mut self, now: Time) {
+    pub(crate) fn watch(&mut self, now: Time) {
         let silent = self.params.receive && now.since(self.heard_at) >= self.media_lost_after;
         if silent != self.media_lost {
             self.media_lost = silent;

@@ -1,19 +1,19 @@
 //! The sending half of a call: one packet every packet time, whatever there is to say; and the reports.
 
 use super::{MediaCall, MediaEvent, Outbox, enqueue, low32, report_interval, to_index};
-use crate::TICK_SAMPLES;
 use crate::clock::{Time, read_clock};
 use crate::dtmf::{self, Slot};
 use crate::jack::Route;
 use crate::rtp::packet::{HEADER_BYTES, Packet};
 use crate::rtp::rtcp;
+use crate::{TICK, TICK_SAMPLES};
 
 impl MediaCall {
-    /// One tick of the call's clock: 5 ms in, 5 ms out. `skipped`: its packet will not be sent.
-    pub(super) fn one_tick(&mut self, skipped: bool) {
-        let now = self.tick_due;
-        let slot = (self.ticks - 1) % self.packet_ticks;
-        let at = to_index(slot) * TICK_SAMPLES;
+    /// The first half of a tick of the call's clock: 5 ms of the far end, and of what the agent says where that is wanted
+    /// tick by tick.
+    pub(crate) fn hear(&mut self) {
+        self.ticks += 1;
+        let (now, at) = (self.tick_due, self.at());
         let caller = &mut self.caller[at..at + TICK_SAMPLES];
         self.playout.pull(now, caller, &self.counters);
         for sample in &mut *caller {
@@ -32,17 +32,36 @@ impl MediaCall {
         {
             self.slot = self.keys_out.slot(self.timestamp, self.params.sent_ptime_ms(), keys.clock_rate_hz);
         }
-        if !skipped {
-            self.exchange_with_jack(now, at);
+        if !self.is_skipped() {
+            if self.jack.is_some() {
+                self.exchange_with_jack(now, at);
+            } else if self.bridged.is_on() {
+                self.collect_voice(at);
+            }
         }
-        if slot + 1 == self.packet_ticks {
-            if skipped {
+    }
+
+    /// The second half: the packet, if it is full.
+    pub(crate) fn speak(&mut self) {
+        if self.at() + TICK_SAMPLES == self.packet_samples() {
+            if self.is_skipped() {
                 self.skip_packet();
             } else {
                 self.send_packet();
             }
             self.timestamp = self.timestamp.wrapping_add(self.params.timestamp_step(self.packet_samples()));
         }
+        self.tick_due += TICK;
+    }
+
+    /// Where in the packet that is being collected the tick lies that is going on.
+    pub(super) fn at(&self) -> usize {
+        to_index((self.ticks.max(1) - 1) % self.packet_ticks) * TICK_SAMPLES
+    }
+
+    /// The packet that is being collected will not be sent: the thread was late, and a newer one is due.
+    fn is_skipped(&self) -> bool {
+        self.ticks + self.packet_ticks <= self.sends_from
     }
 
     pub(super) fn packet_samples(&self) -> usize {
@@ -71,6 +90,21 @@ impl MediaCall {
         }
     }
 
+    /// 5 ms of the agent's voice, for those that hear it within the tick.
+    fn collect_voice(&mut self, at: usize) {
+        let (events, counters) = (&mut self.events, &self.counters);
+        let mut emit = |event| enqueue(events, counters, event);
+        // what was not collected before the bridge began comes first
+        let agent = &mut self.outgoing[self.collected.min(at)..at + TICK_SAMPLES];
+        if self.params.send && self.slot == Slot::Audio {
+            self.voice.pull(agent, counters, &mut emit);
+        } else {
+            self.voice.idle(&mut emit);
+            agent.fill(0.0);
+        }
+        self.collected = at + TICK_SAMPLES;
+    }
+
     fn send_packet(&mut self) {
         let samples = self.packet_samples();
         let collected = std::mem::take(&mut self.collected);
@@ -79,6 +113,7 @@ impl MediaCall {
         if !self.params.send {
             self.voice.idle(&mut emit);
             self.outgoing.fill(0.0);
+            self.bridged.clear();
             self.record(samples);
             return;
         }
@@ -90,6 +125,7 @@ impl MediaCall {
         });
         let length = if let Some((keys, (first, start, event, ends))) = key {
             self.outgoing.fill(0.0);
+            self.bridged.clear();
             self.voice.idle(&mut emit);
             (payload_type, marker, timestamp) = (keys.payload_type, first, start);
             if ends {
@@ -101,6 +137,7 @@ impl MediaCall {
             if collected < samples {
                 self.voice.pull(&mut self.outgoing[collected..samples], counters, &mut emit);
             }
+            self.bridged.add_to(&mut self.outgoing[..samples]);
             (payload_type, marker, timestamp) = (self.params.payload_type, self.mark_next, self.timestamp);
             self.mark_next = false;
             self.encoder.encode(&self.outgoing[..samples], payload)
@@ -132,6 +169,7 @@ impl MediaCall {
     fn skip_packet(&mut self) {
         self.counters.skipped.add(1);
         self.collected = 0;
+        self.bridged.clear();
         self.outgoing.fill(0.0);
         self.record(self.packet_samples());
     }
@@ -141,6 +179,7 @@ impl MediaCall {
     pub(super) fn begin_packet_anew(&mut self) {
         let begun = to_index(self.ticks % self.packet_ticks) * TICK_SAMPLES;
         self.outgoing.fill(0.0);
+        self.bridged.clear();
         self.record(begun);
         self.timestamp = self.timestamp.wrapping_add(self.params.timestamp_step(begun));
         (self.ticks, self.collected, self.slot) = (0, 0, Slot::Audio);

@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::call::{Call, CallId, CallState, Cause, Direction, Hold};
+use super::method::BridgeMode;
 use super::status::{AccountState, JackState};
 
 /// Whether the far end's media arrives.
@@ -153,6 +154,17 @@ pub enum Event {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         reason: Option<String>,
     },
+    /// Two calls hear each other from now on, or no longer.
+    #[serde(rename = "call.bridged")]
+    CallBridged {
+        /// Which call.
+        call: CallId,
+        /// Which other one.
+        other_call: CallId,
+        /// Who hears whom; absent: the bridge is over.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        mode: Option<BridgeMode>,
+    },
     /// A call is over and its last words are written: everything about it, with transcript and stats. Nothing about it follows.
     #[serde(rename = "call.summary")]
     CallSummary(Box<Call>),
@@ -298,6 +310,7 @@ impl Event {
         "call.held",
         "call.reoffer",
         "call.transfer",
+        "call.bridged",
         "call.summary",
         "speech.start",
         "speech.stop",
@@ -322,6 +335,7 @@ impl Event {
             | Self::CallHeld { call, .. }
             | Self::CallReoffer { call, .. }
             | Self::CallTransfer { call, .. }
+            | Self::CallBridged { call, .. }
             | Self::SpeechStart { call, .. }
             | Self::SpeechStop { call, .. }
             | Self::TranscriptPartial { call, .. }

@@ -15,10 +15,11 @@ pub use error::{ApiError, ErrorCode};
 pub use event::{Event, MediaState, Notification, TransferState};
 pub use message::{Id, Incoming, error_message, notification_message, request_message, result_message};
 pub use method::{
-    AudioClear, AudioHalt, AudioPosition, AudioResume, CallAnswer, CallDial, CallDtmf, CallGet, CallHangup, CallHold,
-    CallList, CallListReply, CallProgress, CallReject, CallResume, CallTrace, CallTransfer, CallTransferAccept,
-    CallTransferReject, DaemonShutdown, DaemonStatus, DialReply, Done, EventFilter, Hello, HelloReply, MediaSubscribe,
-    MediaUnsubscribe, Method, PROTOCOL, Position, Request, ResponseEnd, ResponseEndReply, ResponseStart,
-    ResponseStartReply, SipBan, SipBans, SipBansReply, SipUnban, SubscribeReply, TraceFormat, TraceMessage, TraceReply,
+    AudioClear, AudioHalt, AudioPosition, AudioResume, BridgeMode, CallAnswer, CallBridge, CallDial, CallDtmf, CallGet,
+    CallHangup, CallHold, CallList, CallListReply, CallProgress, CallReject, CallResume, CallTrace, CallTransfer,
+    CallTransferAccept, CallTransferReject, CallUnbridge, DaemonShutdown, DaemonStatus, DialReply, Done, EventFilter,
+    Hello, HelloReply, MediaSubscribe, MediaUnsubscribe, Method, PROTOCOL, Position, Request, ResponseEnd,
+    ResponseEndReply, ResponseStart, ResponseStartReply, SipBan, SipBans, SipBansReply, SipUnban, SubscribeReply,
+    TraceFormat, TraceMessage, TraceReply,
 };
 pub use status::{Account, AccountState, JackState, Status};

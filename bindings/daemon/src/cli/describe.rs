@@ -1,7 +1,8 @@
 //! Events in words: a ladder with the far end on the left and us on the right.
 
 use control::types::{
-    Account, AccountState, Call, CallState, Direction, Event, Hold, JackState, MediaState, Speaker, TransferState,
+    Account, AccountState, BridgeMode, Call, CallState, Direction, Event, Hold, JackState, MediaState, Speaker,
+    TransferState,
 };
 
 use super::console::{Look, clean};
@@ -107,6 +108,15 @@ pub(super) fn event(event: &Event) -> Shown {
                 TransferState::Failed => Shown::Line(ALARM, format!("──▶ the transfer failed{status}{why}")),
             }
         }
+        Event::CallBridged { other_call, mode, .. } => Shown::Line(
+            STATE,
+            match mode {
+                Some(BridgeMode::Talk) => format!("◀─▶ bridged with {other_call}"),
+                Some(BridgeMode::Listen) => format!("──▶ {other_call} listens"),
+                Some(BridgeMode::Whisper) => format!("◀── {other_call} listens and whispers"),
+                None => format!("─── not bridged with {other_call} any more"),
+            },
+        ),
         Event::AccountState { account, state, reason, expires_s, retry_s, seen_as } => account_line(&Account {
             reason: reason.clone(),
             expires_s: *expires_s,

@@ -1,19 +1,19 @@
-//! `mr-sip hangup`, `dtmf`, `hold`, `resume` and `transfer`: what a person at the terminal does to any call, whoever owns it.
+//! `mr-sip hangup`, `dtmf`, `hold`, `resume`, `transfer`, `bridge` and `unbridge`: what a person at the terminal does to any call, whoever owns it.
 
 use std::path::Path;
 use std::time::{Duration, Instant};
 
 use control::client::Message;
 use control::types::{
-    CallDtmf, CallGet, CallHangup, CallHold, CallResume, CallState, CallTransfer, Event, EventFilter, Hold,
-    TransferState,
+    BridgeMode, CallBridge, CallDtmf, CallGet, CallHangup, CallHold, CallResume, CallState, CallTransfer, CallUnbridge,
+    Event, EventFilter, Hold, TransferState,
 };
 use serde_json::json;
 
 use super::console::{Console, Interrupts};
 use super::describe;
 use super::failure::Failure;
-use super::{DtmfArgs, HangupArgs, TransferArgs, WhichArgs, connect};
+use super::{BridgeArgs, DtmfArgs, HangupArgs, TransferArgs, WhichArgs, connect};
 use crate::exit::Exit;
 
 /// 64*T1, after which signaling gives an offer up, and a little.
@@ -110,6 +110,25 @@ pub(super) fn transfer(
     }
     // the transfer goes on without us
     Ok(Exit::Ok)
+}
+
+/// Who hears whom is said by the flags.
+pub(super) fn bridge(args: &BridgeArgs, socket: &Path, console: &mut Console<'_>) -> Result<Exit, Failure> {
+    let (call, other_call) = (args.call, args.other_call);
+    let (mode, text) = match (args.listen, args.whisper) {
+        (true, _) => (BridgeMode::Listen, format!("{other_call} listens to {call}")),
+        (_, true) => (BridgeMode::Whisper, format!("{other_call} listens to {call} and whispers to its far end")),
+        _ => (BridgeMode::Talk, format!("{call} and {other_call} hear each other")),
+    };
+    connect(socket, EventFilter::None)?.request(&CallBridge { call, other_call, mode, force: true })?;
+    done(console, json!({ "call": call, "other_call": other_call, "mode": mode }), &text)
+}
+
+/// All bridges of the call.
+pub(super) fn unbridge(args: &WhichArgs, socket: &Path, console: &mut Console<'_>) -> Result<Exit, Failure> {
+    let call = args.call;
+    connect(socket, EventFilter::None)?.request(&CallUnbridge { call, other_call: None, force: true })?;
+    done(console, json!({ "call": call }), &format!("{call} hears no other call any more"))
 }
 
 fn done(console: &mut Console<'_>, result: serde_json::Value, text: &str) -> Result<Exit, Failure> {

@@ -49,6 +49,10 @@ pub enum Command {
     Resume(WhichArgs),
     /// Send the far end of a call to somebody else, and wait for how that ends
     Transfer(TransferArgs),
+    /// Let two calls hear each other
+    Bridge(BridgeArgs),
+    /// Let a call hear no other any more
+    Unbridge(WhichArgs),
     /// Show the SIP messages of a call that is up or has ended lately
     Trace(TraceArgs),
     /// List the addresses that are not heard for a while, for having offended
@@ -141,6 +145,21 @@ pub struct TransferArgs {
     pub to: String,
 }
 
+/// `mr-sip bridge`.
+#[derive(Debug, Args)]
+pub struct BridgeArgs {
+    /// Which call, as `mr-sip ps` shows it
+    pub call: CallId,
+    /// With which other one
+    pub other_call: CallId,
+    /// The other one only listens: to this call and its agent
+    #[arg(long)]
+    pub listen: bool,
+    /// The other one listens, and is heard by the far end of this call alone
+    #[arg(long, conflicts_with = "listen")]
+    pub whisper: bool,
+}
+
 /// `mr-sip trace`.
 #[derive(Debug, Args)]
 pub struct TraceArgs {
@@ -190,6 +209,8 @@ pub fn run_on(command: &Command, socket: &Path, console: &mut Console<'_>, inter
         Command::Hold(args) => keys::hold(args, socket, console, true),
         Command::Resume(args) => keys::hold(args, socket, console, false),
         Command::Transfer(args) => keys::transfer(args, socket, console, interrupts),
+        Command::Bridge(args) => keys::bridge(args, socket, console),
+        Command::Unbridge(args) => keys::unbridge(args, socket, console),
         Command::Trace(args) => trace::run(args, socket, console),
         Command::Bans => bans::list(socket, console),
         Command::Unban(args) => bans::unban(args, socket, console),

@@ -7,6 +7,7 @@
 //! ```
 
 mod bans;
+mod bridges;
 mod call;
 mod dialing;
 mod digits;

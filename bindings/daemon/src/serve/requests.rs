@@ -93,6 +93,14 @@ impl Switchboard {
                 let outcome = self.reject_transfer(client, request.call, request.status);
                 self.server.respond(&id, outcome);
             }
+            Method::CallBridge(request) => {
+                let outcome = self.bridge(client, &request);
+                self.server.respond(&id, outcome);
+            }
+            Method::CallUnbridge(request) => {
+                let outcome = self.unbridge(client, &request);
+                self.server.respond(&id, outcome);
+            }
             // answered when signaling has
             Method::CallTrace(request) => self.ask_trace(id, &request),
             Method::SipBans(_) => {

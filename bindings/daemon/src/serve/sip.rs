@@ -306,6 +306,7 @@ impl Switchboard {
     }
 
     fn on_ended(&mut self, number: u32, cause: EndCause, status: Option<u16>, reason: String) {
+        self.leave_bridges(number);
         self.transfers.remove(&number);
         let Some(call) = self.calls.get_mut(&number) else { return };
         let (cause, reason) = match call.hung_up_for.take() {

@@ -18,6 +18,7 @@ use signaling::SignalingError;
 use signaling::net::{Command, Endpoint};
 
 use super::bans::Bans;
+use super::bridges::Bridges;
 use super::call::CallRecord;
 use super::dialing::DialRules;
 use super::speech::Finished;
@@ -84,6 +85,7 @@ pub(super) struct Switchboard {
     pub(super) public_address: Option<std::net::IpAddr>,
     pub(super) rules: DialRules,
     pub(super) bans: Bans,
+    pub(super) bridges: Bridges,
     /// Traces that signaling was asked for, by tag.
     pub(super) traces: HashMap<u64, PendingTrace>,
     /// By the number of the call whose far end wanted it.
@@ -129,6 +131,7 @@ impl Switchboard {
             public_address: None,
             rules,
             bans: Bans::default(),
+            bridges: Bridges::default(),
             traces: HashMap::new(),
             transfers: HashMap::new(),
             jack: JackState::Off,

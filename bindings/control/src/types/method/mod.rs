@@ -2,6 +2,7 @@
 
 #[macro_use]
 mod macros;
+mod bridge;
 mod calls;
 mod daemon;
 mod transfer;
@@ -13,6 +14,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
+pub use self::bridge::{BridgeMode, CallBridge, CallUnbridge};
 pub use self::calls::{
     CallAnswer, CallDial, CallDtmf, CallGet, CallHangup, CallList, CallListReply, CallReject, DialReply,
 };
@@ -108,6 +110,8 @@ methods! {
     "call.transfer" CallTransfer => Done,
     "call.transfer_accept" CallTransferAccept => Done,
     "call.transfer_reject" CallTransferReject => Done,
+    "call.bridge" CallBridge => Done,
+    "call.unbridge" CallUnbridge => Done,
     "call.trace" CallTrace => TraceReply,
     "call.list" CallList => CallListReply,
     "call.get" CallGet => Call,
