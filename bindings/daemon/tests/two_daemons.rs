@@ -8,9 +8,10 @@ use std::time::{Duration, Instant};
 
 use control::client::Message;
 use control::types::{
-    ApiError, Call, CallAnswer, CallDial, CallDtmf, CallGet, CallHangup, CallHold, CallId, CallProgress, CallResume,
-    CallState, CallTrace, CallTransfer, CallTransferAccept, Cause, Encoding, ErrorCode, Event, EventFilter, Hold,
-    ResponseEnd, ResponseStart, SipBans, SipUnban, TraceFormat, TransferState,
+    ApiError, BridgeMode, Call, CallAnswer, CallBridge, CallDial, CallDtmf, CallGet, CallHangup, CallHold, CallId,
+    CallProgress, CallResume, CallState, CallTrace, CallTransfer, CallTransferAccept, CallUnbridge, Cause, Encoding,
+    ErrorCode, Event, EventFilter, Hold, MediaSubscribe, MediaUnsubscribe, ResponseEnd, ResponseStart, SipBans,
+    SipUnban, TraceFormat, TransferState,
 };
 use control::{Client, ControlError};
 use mr_sip::demo::servers::{Daemon, DaemonSetup};
@@ -95,6 +96,34 @@ impl Site {
             Err(ControlError::Api(error)) => error,
             other => panic!("{other:?}"),
         }
+    }
+
+    /// Says a second of noise on one call; whether it is heard on each of the others, before it has ended and a little after.
+    fn hear(&mut self, speaker: CallId, others: &[CallId]) -> Vec<bool> {
+        let channels: Vec<u16> = others
+            .iter()
+            .map(|&call| {
+                let request = MediaSubscribe { call, rate: 8_000, encoding: Encoding::S16 };
+                self.client.request(&request).unwrap().channel
+            })
+            .collect();
+        self.speak(speaker);
+        // half a second of every call is more than any delay between
+        let mut left = vec![8_000_usize; channels.len()];
+        let mut loud = vec![0; channels.len()];
+        let deadline = Instant::now() + LIMIT;
+        while left.iter().any(|&left| left > 0) {
+            let message = self.client.next_message(deadline).unwrap().expect("audio");
+            let Message::Audio { channel, samples, .. } = message else { continue };
+            let Some(index) = channels.iter().position(|&other| other == channel) else { continue };
+            let pcm = samples.chunks_exact(2).map(|pair| i16::from_le_bytes([pair[0], pair[1]]));
+            loud[index] += pcm.filter(|sample| sample.unsigned_abs() > 1_000).count();
+            left[index] = left[index].saturating_sub(samples.len() / 2);
+        }
+        for channel in channels {
+            self.client.request(&MediaUnsubscribe { channel }).unwrap();
+        }
+        loud.iter().map(|&loud| loud > 800).collect()
     }
 
     /// Says a second of noise and waits until it was sent.
@@ -385,4 +414,37 @@ fn case_46_a_call_is_traced_while_it_is_up_and_after_without_its_keys() {
     assert!(pcap.starts_with("TTyyo"), "not a capture file of nanoseconds: {pcap}");
     let error = ours.client.request(&CallTrace { call: CallId(999), format: TraceFormat::Ladder }).unwrap_err();
     assert!(matches!(error, ControlError::Api(error) if error.code() == Some(ErrorCode::NoSuchCall)));
+}
+
+/// Of three calls between the daemons, two are bridged at ours and the third listens: what the far end of one says is heard
+/// by the far ends of the others, and only there.
+#[test]
+fn bridged_calls_hear_each_other_until_one_ends() {
+    let (mut ours, mut theirs) = (Site::asking(), Site::answering());
+    let calls: Vec<_> = (0..3).map(|_| connect(&mut ours, &mut theirs)).collect();
+    let [(a, far_a), (b, far_b), (listener, far_listener)] = calls[..] else { panic!() };
+    let bridge = |call, other_call, mode| CallBridge { call, other_call, mode, force: false };
+    ours.client.request(&bridge(a, b, BridgeMode::Talk)).unwrap();
+    ours.client.request(&bridge(a, listener, BridgeMode::Listen)).unwrap();
+    let mode = ours.wait("a bridge", |event| match event {
+        Event::CallBridged { other_call, mode, .. } if *other_call == listener => Some(*mode),
+        _ => None,
+    });
+    assert_eq!(mode, Some(BridgeMode::Listen));
+    let refused = ours.client.request(&bridge(a, CallId(99), BridgeMode::Talk)).unwrap_err();
+    assert!(matches!(refused, ControlError::Api(error) if error.code() == Some(ErrorCode::NoSuchCall)));
+
+    assert_eq!(theirs.hear(far_a, &[far_b, far_listener]), [true, true], "both hear a's far end");
+    assert_eq!(theirs.hear(far_b, &[far_a, far_listener]), [true, true], "both hear b's far end");
+    assert_eq!(theirs.hear(far_listener, &[far_a, far_b]), [false, false], "nobody hears who listens");
+
+    ours.client.request(&CallHangup::new(b)).unwrap();
+    let over = ours.wait("the end of a bridge", |event| match event {
+        Event::CallBridged { call, other_call, mode: None } => Some((*call, *other_call)),
+        _ => None,
+    });
+    assert_eq!(over, (a, b));
+    assert_eq!(theirs.hear(far_a, &[far_listener]), [true], "the other bridge is still there");
+    ours.client.request(&CallUnbridge { call: a, other_call: None, force: false }).unwrap();
+    assert_eq!(theirs.hear(far_a, &[far_listener]), [false]);
 }
