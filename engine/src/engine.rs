@@ -70,6 +70,8 @@ pub struct CallSetup {
     pub id: CallId,
     /// Its name, for JACK ports: `c17`.
     pub label: String,
+    /// The far end's address or number, for aliases of JACK ports; empty: they have none.
+    pub far_end: String,
     /// Its sockets.
     pub port: ReservedPort,
     /// What was agreed with the far end.
@@ -187,8 +189,8 @@ impl Engine {
         if thread.new_calls.is_full() {
             return Err(EngineError::Busy);
         }
-        let CallSetup { id, label, port, media: params, record_to } = setup;
-        let jack = self.jack.as_ref().and_then(|bridge| match bridge.add_call(&label) {
+        let CallSetup { id, label, far_end, port, media: params, record_to } = setup;
+        let jack = self.jack.as_ref().and_then(|bridge| match bridge.add_call_with(&label, &far_end) {
             Ok(call) => Some(call),
             Err(error) => {
                 log::warn!("{id}: no JACK ports: {error}");

@@ -166,7 +166,14 @@ fn a_hundred_busy_calls_allocate_and_free_nothing_on_the_media_thread() {
         let media = agreed(number, socket.local_addr().unwrap());
         let record_to = number.is_multiple_of(10).then(|| folder.path().join(format!("{number}.wav")));
         let far_end = FarEnd::new(socket, to, media.clone(), number);
-        let setup = CallSetup { id: CallId(number), label: format!("c{number}"), port, media, record_to };
+        let setup = CallSetup {
+            id: CallId(number),
+            label: format!("c{number}"),
+            far_end: String::new(),
+            port,
+            media,
+            record_to,
+        };
         let handle = engine.add_call(setup).unwrap();
         (handle, far_end)
     };

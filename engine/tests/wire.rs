@@ -124,7 +124,14 @@ fn a_dropped_call_gives_its_ports_and_its_place_back() {
     for round in 0..3 {
         // ports rest for 2 s after a call (case 38), so each pair comes back in its turn
         let port = wait_for("a free port", || a.reserve_port().ok());
-        let setup = CallSetup { id: CallId(round), label: "c".into(), port, media: params.clone(), record_to: None };
+        let setup = CallSetup {
+            id: CallId(round),
+            label: "c".into(),
+            far_end: String::new(),
+            port,
+            media: params.clone(),
+            record_to: None,
+        };
         let handle = a.add_call(setup).unwrap();
         wait_for("packets", || (handle.stats().sent > 2).then_some(()));
         drop(handle);

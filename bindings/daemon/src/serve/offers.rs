@@ -100,6 +100,10 @@ impl Switchboard {
                 let setup = CallSetup {
                     id: engine::CallId(number),
                     label: call.id.to_string(),
+                    far_end: match call.direction {
+                        control::types::Direction::In => call.from.clone(),
+                        control::types::Direction::Out => call.to.clone(),
+                    },
                     port,
                     media: params,
                     record_to: recording.clone(),
