@@ -7,7 +7,8 @@ use std::net::{Ipv4Addr, SocketAddr};
 
 use engines::{connect, connect_with, correlation, speech, start, wait_for};
 use mr_sip_engine::{
-    CallId, CallSetup, Codec, DigitTiming, MasterKey, MediaEvent, MediaParams, SrtpParams, SrtpSuite, WriteResult,
+    CallId, CallSetup, Codec, DigitTiming, MasterKey, MediaEvent, MediaParams, RecordingState, SrtpParams, SrtpSuite,
+    WriteResult,
 };
 
 #[test]
@@ -49,7 +50,7 @@ fn a_reply_is_heard_at_the_far_end_as_it_was_said() {
 
         drop(at_a);
         wait_for("the recording", || match a.poll_event() {
-            Some((CallId(1), MediaEvent::RecordingFinished)) => Some(()),
+            Some((CallId(1), MediaEvent::Recording(news))) => (news.state == RecordingState::Finished).then_some(()),
             _ => None,
         });
         let mut wav = hound::WavReader::open(path).unwrap();

@@ -10,7 +10,10 @@ mod message;
 mod method;
 mod status;
 
-pub use call::{Call, CallId, CallState, Cause, Direction, Encoding, Hold, Line, MediaStats, Speaker};
+pub use call::{
+    Call, CallId, CallState, Cause, Direction, Encoding, Hold, Line, MediaStats, Pause, Recording, RecordingState,
+    Speaker,
+};
 pub use error::{ApiError, ErrorCode};
 pub use event::{Event, MediaState, Notification, TransferState};
 pub use message::{Id, Incoming, error_message, notification_message, request_message, result_message};
