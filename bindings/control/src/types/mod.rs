@@ -21,7 +21,8 @@ pub use method::{
     AudioClear, AudioHalt, AudioPosition, AudioResume, CallAnswer, CallDial, CallDtmf, CallGet, CallHangup, CallHold,
     CallList, CallListReply, CallProgress, CallReject, CallResume, CallTrace, CallTransfer, CallTransferAccept,
     CallTransferReject, DaemonShutdown, DaemonStatus, DialReply, Done, EventFilter, Hello, HelloReply, MediaSubscribe,
-    MediaUnsubscribe, Method, PROTOCOL, Position, Request, ResponseEnd, ResponseEndReply, ResponseStart,
-    ResponseStartReply, SipBan, SipBans, SipBansReply, SipUnban, SubscribeReply, TraceFormat, TraceMessage, TraceReply,
+    MediaUnsubscribe, Method, PROTOCOL, Position, RecordPause, RecordResume, RecordStart, RecordStartReply, RecordStop,
+    Request, ResponseEnd, ResponseEndReply, ResponseStart, ResponseStartReply, SipBan, SipBans, SipBansReply, SipUnban,
+    SubscribeReply, TraceFormat, TraceMessage, TraceReply,
 };
 pub use status::{Account, AccountState, JackState, Status};
