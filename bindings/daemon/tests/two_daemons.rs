@@ -10,7 +10,8 @@ use control::client::Message;
 use control::types::{
     ApiError, Call, CallAnswer, CallDial, CallDtmf, CallGet, CallHangup, CallHold, CallId, CallProgress, CallResume,
     CallState, CallTrace, CallTransfer, CallTransferAccept, Cause, Done, Encoding, ErrorCode, Event, EventFilter, Hold,
-    RecordPause, RecordResume, RecordStart, RecordStop, RecordingState, ResponseEnd, ResponseStart, SipBans, SipUnban, TraceFormat, TransferState,
+    RecordPause, RecordResume, RecordStart, RecordStop, RecordingState, ResponseEnd, ResponseStart, SipBans, SipUnban,
+    TraceFormat, TransferState,
 };
 use control::{Client, ControlError};
 use mr_sip::demo::servers::{Daemon, DaemonSetup};
