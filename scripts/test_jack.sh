@@ -58,7 +58,7 @@ clean_up
 jackd_pid=''
 
 say 'Building the tests'
-cargo test --locked -p mr-sip-engine --test jack --test jack_realtime --no-run >>"$log" 2>&1 ||
+cargo test --locked -p mr-sip-engine --test jack --test jack_ports --test jack_server --test jack_realtime --no-run >>"$log" 2>&1 ||
     die "they do not build; see $log"
 
 failed=0 ports=()
@@ -86,6 +86,10 @@ say 'Calls on servers of 8000, 44100 and 48000 Hz'
 run jack
 say "A call's ports, as jack_lsp showed them with caller patched to to_phone in place of agent"
 for port in "${ports[@]}"; do note "$port"; done
+say "Aliases, rules and clients of calls' own"
+run jack_ports
+say "Servers that change rate or period, freewheel, or miss periods"
+run jack_server
 say 'The real-time rule, counted'
 run jack_realtime
 

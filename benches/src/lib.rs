@@ -5,3 +5,4 @@ pub mod flood;
 pub mod histogram;
 pub mod process;
 pub mod sipp;
+pub mod timeline;

@@ -71,6 +71,8 @@ pub struct CallSetup {
     pub id: CallId,
     /// Its name, for JACK ports: `c17`.
     pub label: String,
+    /// The far end's address or number, for aliases of JACK ports; empty: they have none.
+    pub far_end: String,
     /// Its sockets.
     pub port: ReservedPort,
     /// What was agreed with the far end.
@@ -191,8 +193,8 @@ impl Engine {
         if thread.new_calls.is_full() {
             return Err(EngineError::Busy);
         }
-        let CallSetup { id, label, port, media: params, record_to } = setup;
-        let jack = self.jack.as_ref().and_then(|bridge| match bridge.add_call(&label) {
+        let CallSetup { id, label, far_end, port, media: params, record_to } = setup;
+        let jack = self.jack.as_ref().and_then(|bridge| match bridge.add_call_with(&label, &far_end) {
             Ok(call) => Some(call),
             Err(error) => {
                 log::warn!("{id}: no JACK ports: {error}");
@@ -236,6 +238,15 @@ impl Engine {
     pub fn unlink(&mut self, link: Link) -> Result<(), EngineError> {
         self.drop_retired();
         self.board.unlink(&mut self.threads, link)
+    }
+    /// Records a call from now on into this file, which must not be there yet; a recording that runs ends. How it goes is
+    /// told by [`MediaEvent::Recording`].
+    ///
+    /// # Errors
+    /// [`EngineError::Busy`] if the media thread is behind, [`EngineError::Ended`] if it is gone: nothing is recorded.
+    pub fn record(&self, call: &mut CallHandle, path: PathBuf) -> Result<(), EngineError> {
+        call.check_command()?;
+        call.command(CallCommand::Record(Some(self.recorder.record(call.id, path))))
     }
 
     /// The next thing that a call's media has to say. To be drained every 10 ms or so; that is also when what the media
@@ -392,6 +403,22 @@ impl CallHandle {
         queued.into_iter().try_for_each(|digit| self.command(CallCommand::Digit(digit)))
     }
 
+    /// Pauses the recording, or lets it go on. A pause leaves its time out of the file. Nothing happens without a recording.
+    ///
+    /// # Errors
+    /// [`EngineError::Busy`] if the media thread is behind, [`EngineError::Ended`] if it is gone.
+    pub fn pause_recording(&mut self, paused: bool) -> Result<(), EngineError> {
+        self.command(CallCommand::PauseRecording(paused))
+    }
+
+    /// Ends the recording, if there is one; [`MediaEvent::Recording`] tells when all of it is on disk.
+    ///
+    /// # Errors
+    /// As [`pause_recording`](Self::pause_recording).
+    pub fn stop_recording(&mut self) -> Result<(), EngineError> {
+        self.command(CallCommand::Record(None))
+    }
+
     /// The call's figures now.
     #[must_use]
     pub fn stats(&self) -> CallStats {
@@ -404,10 +431,16 @@ impl CallHandle {
         CallSummary { stats: self.stats(), played_turn: self.voice.position().played_turn }
     }
 
-    fn command(&mut self, command: CallCommand) -> Result<(), EngineError> {
+    /// Whether the call takes a command now.
+    fn check_command(&self) -> Result<(), EngineError> {
         if self.commands.is_abandoned() {
             return Err(EngineError::Ended);
         }
+        if self.commands.is_full() { Err(EngineError::Busy) } else { Ok(()) }
+    }
+
+    fn command(&mut self, command: CallCommand) -> Result<(), EngineError> {
+        self.check_command()?;
         self.commands.push(command).map_err(|_| EngineError::Busy)
     }
 }

@@ -1,6 +1,7 @@
 //! What a call's media has to say to the rest of the daemon.
 
 use std::fmt;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::voice::Generation;
@@ -55,8 +56,30 @@ pub enum MediaEvent {
     JackLost,
     /// The call is on its JACK ports (again).
     JackBack,
-    /// The recording stopped; the call goes on (case 41).
-    RecordingFailed(String),
-    /// All of the recording is on disk.
-    RecordingFinished,
+    /// News of one of the call's recordings.
+    Recording(Box<RecordingNews>),
+}
+
+/// News of a recording.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RecordingNews {
+    /// The file.
+    pub path: PathBuf,
+    /// What happened.
+    pub state: RecordingState,
+    /// How much was recorded so far, without pauses; over all files, if one was not enough.
+    pub length: Duration,
+}
+
+/// What happened to a recording.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum RecordingState {
+    /// The file is there.
+    Started,
+    /// The file before was full; it goes on in this one.
+    Continued,
+    /// All of it is on disk.
+    Finished,
+    /// It stopped, and the call goes on (case 41). Says why.
+    Failed(String),
 }

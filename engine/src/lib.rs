@@ -69,7 +69,7 @@ pub use codec::Codec;
 pub use dtmf::{DigitTiming, TelephoneEvent};
 pub use engine::{CallHandle, CallSetup, CallSummary, Engine, EngineConfig};
 pub use error::EngineError;
-pub use event::{CallId, MediaEvent};
+pub use event::{CallId, MediaEvent, RecordingNews, RecordingState};
 pub use jack::{JackConfig, JackEvent, JackState};
 pub use ports::ReservedPort;
 pub use realtime::{Grant, Report};

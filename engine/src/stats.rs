@@ -63,6 +63,8 @@ macro_rules! call_figures {
             pub far_loss: Gauge,
             /// See [`CallStats::far_jitter_ms`].
             pub far_jitter_ms: Gauge,
+            /// See [`CallStats::jack_error_ms`].
+            pub jack_error_ms: Gauge,
         }
 
         /// The figures of one call at one moment.
@@ -82,6 +84,9 @@ macro_rules! call_figures {
             pub far_loss: f32,
             /// Jitter of our packets as the far end sees it, in milliseconds.
             pub far_jitter_ms: f32,
+            /// How far that one of the three rings to and from JACK is from its set point which is furthest off, in
+            /// milliseconds; positive: too full. 0 without JACK.
+            pub jack_error_ms: f32,
             /// Estimated mean opinion score, 1 to 4.5 (E-model of ITU-T G.107, simplified; see [`mos`]).
             pub mos: f32,
         }
@@ -98,6 +103,7 @@ macro_rules! call_figures {
                     round_trip_ms: self.round_trip_ms.get(),
                     far_loss: self.far_loss.get(),
                     far_jitter_ms: self.far_jitter_ms.get(),
+                    jack_error_ms: self.jack_error_ms.get(),
                     mos: 0.0,
                 };
                 let gone = stats.lost + stats.late;
@@ -168,9 +174,9 @@ call_figures! {
     tap_lost_samples,
     /// Samples that a full ring kept from the recorder; they are silence in the file.
     record_lost_samples,
-    /// Samples that a full ring kept from JACK.
+    /// Samples on their way to and from JACK that were given up: a full ring, or a surplus after a stall.
     jack_lost_samples,
-    /// Samples that JACK did not have in time.
+    /// Samples on their way to and from JACK that were not there in time: silence in their place.
     jack_missing_samples,
     /// Events that found their queue full.
     lost_events,

@@ -45,8 +45,8 @@ fn a_call_speaks_through_jack_survives_its_death_and_returns_to_it() {
         server_name: Some(server.name().to_owned()),
         client_name: "mr-sip-engine-test".to_owned(),
         max_calls: 4,
-        wait_for_server: false,
         margin: MARGIN,
+        ..JackConfig::default()
     };
     let (mut a, mut b) = (start(23_210..=23_219, Some(jack)), start(23_220..=23_229, None));
     assert!(matches!(a.jack_state(), JackState::Running { .. }));

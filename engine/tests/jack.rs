@@ -3,89 +3,14 @@
 #[path = "support/jackd.rs"]
 #[allow(dead_code, reason = "not every test does everything to its server")]
 mod jackd;
+#[path = "support/jack_line.rs"]
+mod line;
 
-use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use jackd::Jackd;
-use mr_sip_engine::jack::{JackBridge, JackCall, JackConfig, JackError, JackEvent, JackState, Route};
-
-const BLOCK: usize = 40;
-const TICK: Duration = Duration::from_millis(5);
-/// A busy test machine stalls threads for longer than the 4 ms that a telephone should need.
-const TEST_MARGIN: Duration = Duration::from_millis(80);
-
-fn config(server: &str) -> JackConfig {
-    JackConfig {
-        server_name: Some(server.to_owned()),
-        client_name: "mr-sip".to_owned(),
-        max_calls: 16,
-        wait_for_server: false,
-        margin: TEST_MARGIN,
-    }
-}
-
-/// A media thread for one call: ticks on an absolute clock, catches up after a stall.
-struct Media {
-    call: JackCall,
-    next: Instant,
-    sent: u64,
-    /// What would have gone to the caller, with the route of each block.
-    heard: Vec<f32>,
-    routes: Vec<Route>,
-}
-
-impl Media {
-    fn new(call: JackCall) -> Self {
-        Self { call, next: Instant::now(), sent: 0, heard: Vec::new(), routes: Vec::new() }
-    }
-
-    /// One tick; `caller` and `agent` make the sample with the given number.
-    fn tick(&mut self, caller: impl Fn(u64) -> f32, agent: impl Fn(u64) -> f32) -> Route {
-        let now = Instant::now();
-        if self.next > now {
-            std::thread::sleep(self.next - now);
-        }
-        let caller: [f32; BLOCK] = std::array::from_fn(|n| caller(self.sent + n as u64));
-        let agent: [f32; BLOCK] = std::array::from_fn(|n| agent(self.sent + n as u64));
-        let mut out = [0.0; BLOCK];
-        let route = self.call.exchange(self.next, &caller, &agent, &mut out);
-        self.next += TICK;
-        self.sent += BLOCK as u64;
-        self.heard.extend_from_slice(&out);
-        self.routes.push(route);
-        route
-    }
-
-    fn run(&mut self, time: Duration, caller: impl Fn(u64) -> f32 + Copy, agent: impl Fn(u64) -> f32 + Copy) {
-        for _ in 0..time.as_millis() / 5 {
-            self.tick(caller, agent);
-        }
-    }
-
-    /// Ticks in silence until the route is `wanted`.
-    fn until(&mut self, wanted: Route) {
-        let deadline = Instant::now() + Duration::from_secs(20);
-        while self.tick(silence, silence) != wanted {
-            assert!(Instant::now() < deadline, "the call did not become {wanted:?}");
-        }
-    }
-}
-
-fn silence(_: u64) -> f32 {
-    0.0
-}
-
-fn tone(n: u64) -> f32 {
-    (0.5 * (std::f64::consts::TAU * 440.0 * n as f64 / 8_000.0).sin()) as f32
-}
-
-/// Largest second difference that the tone can have at 8 kHz, with a tenth to spare.
-const SMOOTHEST: f32 = 0.5 * 0.1194 * 1.1;
-
-fn roughness(samples: &[f32]) -> f32 {
-    samples.windows(3).map(|w| (w[0] - 2.0 * w[1] + w[2]).abs()).fold(0.0, f32::max)
-}
+use line::{Media, SMOOTHEST, config, roughness, silence, tone, wait_for_event};
+use mr_sip_engine::jack::{JackBridge, JackConfig, JackError, JackEvent, JackState, Route};
 
 /// What came back in three seconds in which the machine kept its times: no period missed by the server, no thread later
 /// than the margin. On a machine that never does, the last window is taken as it is.
@@ -112,21 +37,6 @@ fn clean_window(
         eprintln!("the machine stalled: {before:?} -> {:?}", troubles(media));
     }
     std::mem::take(&mut media.heard)
-}
-
-fn wait_for_event(bridge: &mut JackBridge, wanted: impl Fn(&JackEvent) -> bool, mut meanwhile: impl FnMut()) {
-    let deadline = Instant::now() + Duration::from_secs(20);
-    let mut seen = VecDeque::new();
-    while Instant::now() < deadline {
-        while let Some(event) = bridge.poll_event() {
-            if wanted(&event) {
-                return;
-            }
-            seen.push_back(event);
-        }
-        meanwhile();
-    }
-    panic!("the event did not come; seen: {seen:?}");
 }
 
 #[test]

@@ -8,7 +8,7 @@ use mr_sip_engine::realtime::{self, GuardedAllocator};
 use mr_sip_engine::rtp::srtp::SrtpSession;
 use mr_sip_engine::{
     CallHandle, CallId, CallSetup, CallStats, Codec, DigitTiming, EarTap, Engine, EngineConfig, Link, MasterKey,
-    MediaEvent, MediaParams, Source, SrtpParams, SrtpSuite, TelephoneEvent,
+    MediaEvent, MediaParams, RecordingState, Source, SrtpParams, SrtpSuite, TelephoneEvent,
 };
 
 #[global_allocator]
@@ -166,13 +166,23 @@ fn a_hundred_busy_calls_allocate_and_free_nothing_on_the_media_thread() {
         let media = agreed(number, socket.local_addr().unwrap());
         let record_to = number.is_multiple_of(10).then(|| folder.path().join(format!("{number}.wav")));
         let far_end = FarEnd::new(socket, to, media.clone(), number);
-        let setup = CallSetup { id: CallId(number), label: format!("c{number}"), port, media, record_to };
+        let setup = CallSetup {
+            id: CallId(number),
+            label: format!("c{number}"),
+            far_end: String::new(),
+            port,
+            media,
+            record_to,
+        };
         let handle = engine.add_call(setup).unwrap();
         (handle, far_end)
     };
     let mut calls: Vec<_> = (0..CALLS).map(|number| add(&mut engine, number)).collect();
     let mut subscribers: Vec<EarTap> = Vec::new();
     let (mut events, mut keys, mut finished, mut linked) = (0, 0, 0, 0);
+
+    // begun, and finished, in the middle of calls
+    let (mut recordings, mut recorded) = (0, 0);
 
     let begun = Instant::now();
     for round in 0..ROUNDS {
@@ -197,6 +207,19 @@ fn a_hundred_busy_calls_allocate_and_free_nothing_on_the_media_thread() {
                 40..42 => {
                     let held = MediaParams { send: random.bool(), receive: random.bool(), ..handle.params().clone() };
                     let _ = handle.update(held);
+                }
+                43 => {
+                    recordings += 1;
+                    let _ = engine.record(handle, folder.path().join(format!("again-{recordings}.wav")));
+                }
+                44 => {
+                    let _ = handle.pause_recording(true);
+                }
+                45 => {
+                    let _ = handle.pause_recording(false);
+                }
+                46 => {
+                    let _ = handle.stop_recording();
                 }
                 42 => {
                     // a re-INVITE: another codec, other keys
@@ -229,6 +252,10 @@ fn a_hundred_busy_calls_allocate_and_free_nothing_on_the_media_thread() {
             events += 1;
             keys += u32::from(matches!(event, MediaEvent::Digit { .. }));
             finished += u32::from(matches!(event, MediaEvent::ResponseFinished { .. }));
+            recorded += match event {
+                MediaEvent::Recording(news) => u32::from(news.state == RecordingState::Finished),
+                _ => 0,
+            };
         }
         let due = begun + Duration::from_millis(20) * (round + 1);
         std::thread::sleep(due.saturating_duration_since(Instant::now()));
@@ -242,6 +269,7 @@ fn a_hundred_busy_calls_allocate_and_free_nothing_on_the_media_thread() {
     assert!(sent > 1_000 && received > 1_000, "the calls were busy: {sent} sent, {received} received");
     assert!(events > 100 && keys > 10 && finished > 100, "{events} events, {keys} keys, {finished} responses");
     assert!(linked > 500, "{linked} links made and ended");
+    assert!(recordings > 100 && recorded > 50, "{recordings} recordings were begun, {recorded} ended");
     assert_eq!(stats.calls, CALLS as usize);
     drop(calls);
     let end = Instant::now() + Duration::from_secs(20);

@@ -7,7 +7,8 @@ use std::net::{Ipv4Addr, SocketAddr};
 
 use engines::{connect, connect_with, correlation, speech, start, wait_for};
 use mr_sip_engine::{
-    CallId, CallSetup, Codec, DigitTiming, MasterKey, MediaEvent, MediaParams, SrtpParams, SrtpSuite, WriteResult,
+    CallId, CallSetup, Codec, DigitTiming, MasterKey, MediaEvent, MediaParams, RecordingState, SrtpParams, SrtpSuite,
+    WriteResult,
 };
 
 #[test]
@@ -49,7 +50,7 @@ fn a_reply_is_heard_at_the_far_end_as_it_was_said() {
 
         drop(at_a);
         wait_for("the recording", || match a.poll_event() {
-            Some((CallId(1), MediaEvent::RecordingFinished)) => Some(()),
+            Some((CallId(1), MediaEvent::Recording(news))) => (news.state == RecordingState::Finished).then_some(()),
             _ => None,
         });
         let mut wav = hound::WavReader::open(path).unwrap();
@@ -124,7 +125,14 @@ fn a_dropped_call_gives_its_ports_and_its_place_back() {
     for round in 0..3 {
         // ports rest for 2 s after a call (case 38), so each pair comes back in its turn
         let port = wait_for("a free port", || a.reserve_port().ok());
-        let setup = CallSetup { id: CallId(round), label: "c".into(), port, media: params.clone(), record_to: None };
+        let setup = CallSetup {
+            id: CallId(round),
+            label: "c".into(),
+            far_end: String::new(),
+            port,
+            media: params.clone(),
+            record_to: None,
+        };
         let handle = a.add_call(setup).unwrap();
         wait_for("packets", || (handle.stats().sent > 2).then_some(()));
         drop(handle);

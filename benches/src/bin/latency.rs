@@ -221,6 +221,7 @@ fn measure(way: Way, time: Duration) -> Result<Figures> {
     let mut call = engine.add_call(CallSetup {
         id: CallId(1),
         label: "c1".to_owned(),
+        far_end: String::new(),
         port,
         media: MediaParams::new(far_end.local_addr()?, Codec::Pcmu, PCMU_PAYLOAD_TYPE),
         record_to: None,

@@ -64,6 +64,10 @@ fn reread_reply(method: &str, result: Value) -> Value {
         AudioPosition,
         MediaSubscribe,
         MediaUnsubscribe,
+        RecordStart,
+        RecordPause,
+        RecordResume,
+        RecordStop,
         SipBans,
         SipUnban,
         DaemonStatus,
@@ -226,6 +230,19 @@ fn headers_of_a_dial_are_checked() {
     assert_eq!(dial(json!({"X A": "b"})), "call.dial: `headers`: \"X A\": is no header's name");
     let many: serde_json::Map<String, Value> = (0..21).map(|n| (format!("X-{n}"), json!("y"))).collect();
     assert_eq!(dial(json!(many)), "call.dial: `headers`: 21 of them: at most 20");
+}
+
+/// Case 45: a recording goes where recordings are, or where its path says in full.
+#[test]
+fn a_recordings_path_is_checked() {
+    let record = |path: &str| refused("record.start", json!({"call": "c1", "path": path}));
+    assert_eq!(record("../../etc/x.wav"), "record.start: `path`: must not hold `..`");
+    assert_eq!(record("/srv/../etc/x.wav"), "record.start: `path`: must not hold `..`");
+    assert_eq!(record("x.mp3"), "record.start: `path`: must end in .wav");
+    assert_eq!(record("/etc/passwd"), "record.start: `path`: must end in .wav");
+    assert_eq!(record("a\nb.wav"), "record.start: `path`: must not hold control characters");
+    assert_eq!(record(""), "record.start: `path`: must not be empty");
+    assert!(Method::parse("record.start", json!({"call": "c1", "path": "desk/7.WAV"})).is_ok());
 }
 
 #[test]

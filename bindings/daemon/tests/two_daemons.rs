@@ -9,9 +9,9 @@ use std::time::{Duration, Instant};
 use control::client::Message;
 use control::types::{
     ApiError, BridgeMode, Call, CallAnswer, CallBridge, CallDial, CallDtmf, CallGet, CallHangup, CallHold, CallId,
-    CallProgress, CallResume, CallState, CallTrace, CallTransfer, CallTransferAccept, CallUnbridge, Cause, Encoding,
-    ErrorCode, Event, EventFilter, Hold, MediaSubscribe, MediaUnsubscribe, ResponseEnd, ResponseStart, SipBans,
-    SipUnban, TraceFormat, TransferState,
+    CallProgress, CallResume, CallState, CallTrace, CallTransfer, CallTransferAccept, CallUnbridge, Cause, Done,
+    Encoding, ErrorCode, Event, EventFilter, Hold, MediaSubscribe, MediaUnsubscribe, RecordPause, RecordResume,
+    RecordStart, RecordStop, RecordingState, ResponseEnd, ResponseStart, SipBans, SipUnban, TraceFormat, TransferState,
 };
 use control::{Client, ControlError};
 use mr_sip::demo::servers::{Daemon, DaemonSetup};
@@ -383,6 +383,56 @@ fn digits_arrive_whatever_codec_carries_them() {
         });
         assert_eq!(digit, wanted);
     }
+}
+
+/// A recording that is begun in the middle of a call leaves out what is said in its pause, and tells where.
+#[test]
+fn a_call_is_recorded_as_long_as_a_client_wants_it_to_be() {
+    let (mut ours, mut theirs) = (Site::asking(), Site::answering());
+    let (call, _) = connect(&mut ours, &mut theirs);
+    let wrong = |outcome: Result<Done, ControlError>| match outcome {
+        Err(ControlError::Api(error)) => assert_eq!(error.code(), Some(ErrorCode::WrongState), "{error}"),
+        other => panic!("{other:?}"),
+    };
+    wrong(ours.client.request(&RecordPause { call }));
+    let start = RecordStart { call, path: Some("desk/one.wav".into()) };
+    let path = ours.client.request(&start).unwrap().path;
+    assert!(path.ends_with("desk/one.wav"), "{path}");
+    let state = |site: &mut Site, wanted: RecordingState| {
+        site.wait(&format!("a recording that is {wanted:?}"), |event| match event {
+            Event::CallRecording { state, path, .. } if *state == wanted => Some(path.clone()),
+            _ => None,
+        })
+    };
+    assert_eq!(state(&mut ours, RecordingState::Recording), path);
+    assert!(ours.client.request(&RecordStart { call, path: None }).is_err(), "one at a time");
+    ours.speak(call);
+    ours.client.request(&RecordPause { call }).unwrap();
+    state(&mut ours, RecordingState::Paused);
+    ours.speak(call);
+    ours.client.request(&RecordResume { call }).unwrap();
+    state(&mut ours, RecordingState::Recording);
+    ours.client.request(&RecordStop { call }).unwrap();
+    assert_eq!(state(&mut ours, RecordingState::Finished), path);
+    wrong(ours.client.request(&RecordStop { call }));
+
+    // nothing is replaced
+    let again = ours.client.request(&start).unwrap_err();
+    assert!(again.to_string().contains("is there already"), "{again}");
+    let own = ours.client.request(&RecordStart { call, path: None }).unwrap().path;
+    assert_eq!(state(&mut ours, RecordingState::Recording), own);
+    ours.client.request(&CallHangup::new(call)).unwrap();
+    let summary = ours.ended();
+    assert_eq!(summary.recording, Some(own));
+    let [first, second] = &summary.recordings[..] else { panic!("{:?}", summary.recordings) };
+    assert!(first.state == RecordingState::Finished && second.state == RecordingState::Finished);
+    let [pause] = first.pauses[..] else { panic!("{first:?}") };
+    // a second was said in it
+    assert!(pause.for_ms >= 1_000 && pause.at_ms >= first.start_ms + 1_000, "{first:?}");
+    let wav = hound::WavReader::open(&path).unwrap();
+    let said =
+        wav.into_samples::<i16>().skip(1).step_by(2).filter(|sample| sample.as_ref().unwrap().abs() > 100).count();
+    assert!((7_000..9_500).contains(&said), "{said} samples of a second that was said twice, once in the pause");
 }
 
 /// Case 46: a trace of an encrypted call with a password in it has neither key nor response.

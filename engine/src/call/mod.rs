@@ -78,7 +78,7 @@ pub struct MediaCallConfig {
     /// The call's JACK ports, if it has any.
     pub jack: Option<JackCall>,
     /// Where both directions are recorded, if they are.
-    pub record: Option<RecordTap>,
+    pub record: Option<Box<RecordTap>>,
 }
 
 /// The other end of a call's media: what the control threads hold.
@@ -103,6 +103,10 @@ pub enum CallCommand {
     Digit(QueuedDigit),
     /// A subscriber.
     Tap(TapSource),
+    /// A recording that begins, in the place of one that may run; `None`: it ends.
+    Record(Option<Box<RecordTap>>),
+    /// The recording pauses, or goes on.
+    PauseRecording(bool),
 }
 
 impl CallCommand {
@@ -120,6 +124,8 @@ pub enum Retired {
     Tap(TapSource),
     /// What an update replaced.
     Parts(Box<MediaParts>),
+    /// A recording that is over.
+    Record(Box<RecordTap>),
 }
 
 /// A packet to be sent.
@@ -151,7 +157,7 @@ pub struct MediaCall {
     events: Deque<MediaEvent, EVENTS>,
     taps: FixedVec<TapSource, MAX_TAPS>,
     retired: Option<Retired>,
-    record: Option<RecordTap>,
+    record: Option<Box<RecordTap>>,
 
     // receiving
     latch: SourceLatch,
@@ -361,6 +367,14 @@ impl MediaCall {
                     }
                 }
                 CallCommand::Tap(source) => self.retired = self.taps.push(source).err().map(Retired::Tap),
+                CallCommand::Record(next) => {
+                    self.retired = std::mem::replace(&mut self.record, next).map(Retired::Record);
+                }
+                CallCommand::PauseRecording(paused) => {
+                    if let Some(tap) = &mut self.record {
+                        tap.pause(paused);
+                    }
+                }
             }
         }
     }

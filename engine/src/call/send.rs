@@ -82,6 +82,10 @@ impl MediaCall {
         let to_phone = &mut self.outgoing[at..at + TICK_SAMPLES];
         let route = jack.exchange(instant, &self.caller[at..at + TICK_SAMPLES], &agent, to_phone);
         self.voice.set_in_flight(jack.in_flight());
+        let [given_up, missing] = jack.totals();
+        counters.jack_lost_samples.set(given_up);
+        counters.jack_missing_samples.set(missing);
+        counters.jack_error_ms.set(jack.stats().error() / 8.0);
         self.collected = at + TICK_SAMPLES;
         let on_jack = route == Route::Jack;
         if on_jack != self.on_jack {

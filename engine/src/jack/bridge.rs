@@ -1,14 +1,17 @@
-//! The JACK client's owner: configuration, state, events, calls in and out.
+//! The JACK client's owner: state, events, calls in and out.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use rtrb::RingBuffer;
 
-use super::client::{check_name, default_server};
-use super::manager::{Command, Connection, Manager, Status};
+use super::client::default_server;
+use super::config::{JackConfig, JackEvent, JackState};
+use super::connection::Connection;
+use super::manager::{Command, Manager, Status};
+use super::names::CallName;
 use super::{JackCall, JackError};
 
 /// Links that can be on their way to a call: more than one only when servers come and go between two ticks.
@@ -16,85 +19,7 @@ const LINKS: usize = 4;
 /// Longest wait for a server to let our client go; a stopped (SIGSTOP) server never does.
 const CLOSE_LIMIT: Duration = Duration::from_secs(2);
 
-/// How to use JACK.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct JackConfig {
-    /// The server's name (`jackd -n NAME`); `None`: `$JACK_DEFAULT_SERVER`, else `default`.
-    pub server_name: Option<String>,
-    /// Our client's name, the first half of every port name.
-    pub client_name: String,
-    /// Most calls with ports at once; further calls go direct.
-    pub max_calls: usize,
-    /// `true`: [`JackBridge::start`] succeeds without a server, calls go direct, and it is looked for until it is there.
-    /// `false`: no server at the start is an error.
-    pub wait_for_server: bool,
-    /// How far the crossing keeps each ring from running dry: the longest stall of either thread that is not heard.
-    /// Each crossing adds it to the delay. It grows by itself on a machine that stalls for longer, and shrinks back within minutes.
-    pub margin: Duration,
-}
-
-impl Default for JackConfig {
-    fn default() -> Self {
-        Self {
-            server_name: None,
-            client_name: "mr-sip".to_owned(),
-            max_calls: 256,
-            wait_for_server: false,
-            margin: Duration::from_millis(4),
-        }
-    }
-}
-
-/// What JACK is doing.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub enum JackState {
-    /// Not configured, or stopped.
-    #[default]
-    Off,
-    /// Connected to a server.
-    Running {
-        /// The server's name.
-        server: String,
-        /// Its sample rate in Hz.
-        rate_hz: u32,
-        /// Its period in frames of that rate.
-        period: u32,
-        /// Periods the server says it missed since we connected.
-        xruns: u64,
-    },
-    /// No server; it is being looked for. Calls go direct.
-    Lost {
-        /// Since when.
-        since: Instant,
-    },
-}
-
-/// Something a user should know about JACK. See [`JackBridge::poll_event`].
-#[derive(Debug, Clone, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum JackEvent {
-    /// The server is gone; calls went direct.
-    Lost {
-        /// What libjack said.
-        reason: String,
-    },
-    /// A server is there (again); calls get their ports.
-    Back {
-        /// Its sample rate in Hz.
-        rate_hz: u32,
-        /// Its period in frames of that rate.
-        period: u32,
-    },
-    /// A call got no ports and goes direct.
-    PortsRefused {
-        /// The call's label.
-        label: String,
-        /// Why.
-        reason: String,
-    },
-}
-
-/// One JACK client for all calls. Dropping it closes the client and lets the calls go on directly.
+/// Our side of a JACK server. Dropping it closes our clients and lets the calls go on directly.
 #[derive(Debug)]
 pub struct JackBridge {
     server_name: String,
@@ -103,6 +28,7 @@ pub struct JackBridge {
     commands: Sender<Command>,
     events: Receiver<JackEvent>,
     status: Arc<Mutex<Status>>,
+    own_clients: Arc<AtomicUsize>,
     /// Dropped by the manager thread when it ends.
     ended: Receiver<()>,
 }
@@ -118,7 +44,7 @@ impl JackBridge {
         // One clock for the media thread and the process callback, and never 0 on it.
         let now = Instant::now();
         let epoch = now.checked_sub(Duration::from_secs(1)).unwrap_or(now);
-        let connection = match Connection::open(&config, &server_name, epoch) {
+        let connection = match Connection::shared(&config, &server_name, epoch) {
             Ok(connection) => Some(connection),
             Err(JackError::NoServer { .. } | JackError::Refused { .. }) if config.wait_for_server => None,
             Err(error) => return Err(error),
@@ -133,6 +59,7 @@ impl JackBridge {
         let (end, ended) = mpsc::channel::<()>();
         let manager =
             Manager::new(config, server_name.clone(), epoch, commands_in, events_out, Arc::clone(&status), connection);
+        let own_clients = manager.own_clients();
         std::thread::Builder::new()
             .name("jack-manager".to_owned())
             .spawn(move || {
@@ -140,7 +67,7 @@ impl JackBridge {
                 drop(end);
             })
             .map_err(|error| JackError::Thread { reason: error.to_string() })?;
-        Ok(Self { server_name, epoch, next_id: AtomicU64::new(0), commands, events, status, ended })
+        Ok(Self { server_name, epoch, next_id: AtomicU64::new(0), commands, events, status, own_clients, ended })
     }
 
     /// Gives a call its ports `label:caller`, `label:agent` and `label:to_phone`. Returns at once; the ports come as soon
@@ -150,12 +77,22 @@ impl JackBridge {
     /// # Errors
     /// [`JackError::Name`] when the label cannot be part of a port name.
     pub fn add_call(&self, label: &str) -> Result<JackCall, JackError> {
-        check_name(label)?;
+        self.add_call_with(label, "")
+    }
+
+    /// As [`add_call`](Self::add_call), for a call with this far end (a SIP address or a number): the ports then have
+    /// aliases with its name in the place of the label, such as `mr-sip:+4930123456:caller`. Of several calls with the
+    /// same far end, the later ones' have `-label` behind it.
+    ///
+    /// # Errors
+    /// As [`add_call`](Self::add_call).
+    pub fn add_call_with(&self, label: &str, far_end: &str) -> Result<JackCall, JackError> {
+        let name = CallName::new(label, far_end)?;
         let id = self.next_id.fetch_add(1, Ordering::Relaxed);
         let (links, links_in) = RingBuffer::new(LINKS);
         let (retired_out, retired) = RingBuffer::new(LINKS);
         // The manager runs as long as the bridge is there.
-        let _ = self.commands.send(Command::Add { id, label: label.to_owned(), links, retired });
+        let _ = self.commands.send(Command::Add { id, name, links, retired });
         Ok(JackCall::new(id, self.epoch, self.commands.clone(), links_in, retired_out))
     }
 
@@ -171,6 +108,8 @@ impl JackBridge {
                 rate_hz: server.rate_hz,
                 period: server.period(),
                 xruns: server.xruns(),
+                freewheeling: server.freewheels(),
+                own_clients: self.own_clients.load(Ordering::Relaxed),
             },
         }
     }

@@ -51,6 +51,19 @@ pub struct JackCallStats {
     pub to_phone: CrossingStats,
 }
 
+impl JackCallStats {
+    fn all(&self) -> [&CrossingStats; 3] {
+        [&self.caller, &self.agent, &self.to_phone]
+    }
+
+    /// How far the fill of that crossing is from its set point which is furthest off, in samples of 8 kHz.
+    #[must_use]
+    pub fn error(&self) -> f32 {
+        let errors = self.all().into_iter().filter(|s| s.fill != 0.0).map(|s| s.fill - s.set_point);
+        errors.fold(0.0, |worst, error| if error.abs() > worst.abs() { error } else { worst })
+    }
+}
+
 /// One call's audio on the media thread. It never allocates, locks or waits.
 ///
 /// Dropping it takes the call's ports away; that takes a lock, so it is dropped off the real-time threads.
@@ -69,6 +82,8 @@ pub struct JackCall {
     /// The agent's last samples; `head` is where the next one goes.
     history: Box<[f32]>,
     head: usize,
+    /// What links that are gone had given up and missed.
+    gone: [u64; 2],
     /// Samples since JACK was ready to take over, while the agent spoke.
     waited: u32,
     last: f32,
@@ -93,6 +108,7 @@ impl JackCall {
             delay: 0,
             history: vec![0.0; HISTORY].into_boxed_slice(),
             head: 0,
+            gone: [0; 2],
             waited: 0,
             last: 0.0,
         }
@@ -146,13 +162,24 @@ impl JackCall {
         })
     }
 
+    /// Samples of 8 kHz that were given up on the crossings, and that were not there in time, since the call began.
+    #[must_use]
+    pub fn totals(&self) -> [u64; 2] {
+        let stats = self.stats();
+        let sum = |figure: fn(&CrossingStats) -> u64| stats.all().into_iter().map(figure).sum::<u64>();
+        [self.gone[0] + sum(|s| s.discarded), self.gone[1] + sum(|s| s.missing)]
+    }
+
     /// Sends a dead link back and takes a new one if there is one.
     fn renew_link(&mut self) {
-        if self.link.as_ref().is_some_and(|link| !link.server.alive())
-            && let Some(dead) = self.link.take()
-            && let Err(rtrb::PushError::Full(dead)) = self.retired.push(dead)
-        {
-            self.link = Some(dead);
+        if self.link.as_ref().is_some_and(|link| !link.server.alive()) {
+            let totals = self.totals();
+            if let Some(dead) = self.link.take() {
+                match self.retired.push(dead) {
+                    Ok(()) => self.gone = totals,
+                    Err(rtrb::PushError::Full(dead)) => self.link = Some(dead),
+                }
+            }
         }
         if self.link.is_none() {
             self.link = self.links.pop().ok();

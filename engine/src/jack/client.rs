@@ -5,9 +5,7 @@ use std::ffi::{CStr, CString, c_char, c_uint};
 
 use jack::{Client, ClientOptions, ClientStatus, LoggerType};
 
-/// Longest server, client or call name taken: JACK's port names have 64 bytes for client and port together (jackd1), and a
-/// server's name is part of a shared memory name.
-const NAME_MAX: usize = 32;
+use super::names::check_name;
 
 /// Why JACK cannot be used. Calls go on in direct mode; each text says what would bring JACK back.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -45,21 +43,20 @@ pub enum JackError {
         /// The name given.
         name: String,
     },
+    /// A pattern of a [`ConnectRule`](super::ConnectRule) that is no regular expression.
+    #[error("the pattern \"{pattern}\" of a connection cannot be used: {why}")]
+    Pattern {
+        /// The pattern given.
+        pattern: String,
+        /// What is wrong with it, and the fix.
+        why: String,
+    },
     /// The thread that looks after the client could not be started.
     #[error("cannot start the JACK manager thread: {reason}")]
     Thread {
         /// The system's words.
         reason: String,
     },
-}
-
-/// Checks a name before it gets near a C string, a regular expression (port searches) or a file name (the server's).
-pub(super) fn check_name(name: &str) -> Result<(), JackError> {
-    let good = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
-    if name.is_empty() || name.len() > NAME_MAX || !name.chars().all(good) {
-        return Err(JackError::Name { name: name.chars().take(80).collect() });
-    }
-    Ok(())
 }
 
 /// The server's name when none is configured, as libjack finds it.

@@ -5,9 +5,10 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::mpsc::{self, Receiver, SyncSender};
 use std::time::Instant;
 
-use jack::{AudioIn, AudioOut, Client, ClientStatus, Control, Frames, Port, ProcessScope};
+use jack::{AudioIn, AudioOut, Client, ClientStatus, Control, Frames, Port, PortId, ProcessScope};
 use rtrb::{Consumer, Producer};
 
 use super::client::mark_real_time_thread;
@@ -64,8 +65,13 @@ impl Server {
         let period_us = u64::from(self.period()) * 1_000_000 / u64::from(self.rate_hz.max(1));
         self.alive()
             && heartbeat != 0
-            && !self.freewheel.load(Ordering::Relaxed)
+            && !self.freewheels()
             && now_us.saturating_sub(heartbeat) < SILENT_US.max(SILENT_PERIODS * period_us)
+    }
+
+    /// Whether it runs as fast as it can instead of in real time.
+    pub(super) fn freewheels(&self) -> bool {
+        self.freewheel.load(Ordering::Acquire)
     }
 
     pub(super) fn period(&self) -> u32 {
@@ -93,6 +99,14 @@ impl CallPorts {
         // Last: jackd2 copies a client's own output when the input buffer is asked for, so the loop from agent to to_phone
         // costs no period.
         self.to_phone.1.write(now_us, self.to_phone.0.as_slice(scope));
+    }
+
+    /// Time means nothing to the server now: silence, until it does again.
+    fn rest(&mut self, scope: &ProcessScope) {
+        for (port, reader) in [&mut self.caller, &mut self.agent] {
+            port.as_mut_slice(scope).fill(0.0);
+            reader.rest();
+        }
     }
 }
 
@@ -156,8 +170,13 @@ impl jack::ProcessHandler for Processor {
         realtime::mark_thread();
         let now_us = self.epoch.elapsed().as_micros() as u64;
         self.follow_orders();
+        let freewheels = self.server.freewheels();
         for call in &mut self.calls {
-            call.process(now_us, scope);
+            if freewheels {
+                call.rest(scope);
+            } else {
+                call.process(now_us, scope);
+            }
         }
         self.server.period.store(scope.n_frames(), Ordering::Relaxed);
         self.server.heartbeat_us.store(now_us.max(1), Ordering::Release);
@@ -166,9 +185,42 @@ impl jack::ProcessHandler for Processor {
     }
 }
 
+/// Ports that can appear while the manager is busy; of more it is told that it missed some.
+const APPEARED: usize = 1_024;
+
+/// Ports that appeared at the server, from its notification thread to the manager.
+#[derive(Debug)]
+pub(super) struct Appeared {
+    pub(super) ports: Receiver<PortId>,
+    missed: Arc<AtomicBool>,
+}
+
+impl Appeared {
+    /// Whether some are not in [`ports`](Self::ports), for there was no room; once.
+    pub(super) fn missed_some(&self) -> bool {
+        self.missed.swap(false, Ordering::AcqRel)
+    }
+}
+
 /// What the server tells us outside the process callback.
 #[derive(Debug)]
-pub(super) struct Notifications(pub(super) Arc<Server>);
+pub(super) struct Notifications {
+    server: Arc<Server>,
+    appeared: Option<(SyncSender<PortId>, Arc<AtomicBool>)>,
+}
+
+impl Notifications {
+    pub(super) fn new(server: Arc<Server>) -> Self {
+        Self { server, appeared: None }
+    }
+
+    /// Such that tell of ports.
+    pub(super) fn with_ports(server: Arc<Server>) -> (Self, Appeared) {
+        let (ports_in, ports) = mpsc::sync_channel(APPEARED);
+        let missed = Arc::new(AtomicBool::new(false));
+        (Self { server, appeared: Some((ports_in, Arc::clone(&missed))) }, Appeared { ports, missed })
+    }
+}
 
 impl jack::NotificationHandler for Notifications {
     fn thread_init(&self, _: &Client) {
@@ -176,23 +228,31 @@ impl jack::NotificationHandler for Notifications {
     }
 
     unsafe fn shutdown(&mut self, _: ClientStatus, _: &str) {
-        self.0.end();
+        self.server.end();
     }
 
     fn freewheel(&mut self, _: &Client, enabled: bool) {
-        self.0.freewheel.store(enabled, Ordering::Relaxed);
+        self.server.freewheel.store(enabled, Ordering::Release);
     }
 
     fn sample_rate(&mut self, _: &Client, rate_hz: Frames) -> Control {
         // Every crossing is built for one rate: end this connection, and the manager makes another.
-        if rate_hz != self.0.rate_hz {
-            self.0.end();
+        if rate_hz != self.server.rate_hz {
+            self.server.end();
         }
         Control::Continue
     }
 
+    fn port_registration(&mut self, _: &Client, port: PortId, registered: bool) {
+        if let (true, Some((ports, missed))) = (registered, &self.appeared)
+            && ports.try_send(port).is_err()
+        {
+            missed.store(true, Ordering::Release);
+        }
+    }
+
     fn xrun(&mut self, _: &Client) -> Control {
-        self.0.xruns.fetch_add(1, Ordering::Relaxed);
+        self.server.xruns.fetch_add(1, Ordering::Relaxed);
         Control::Continue
     }
 }

@@ -53,8 +53,14 @@ pub(crate) fn connect_with(
         agree(end, MediaParams { telephone_event: Some(keys), ..MediaParams::new(remote, codec, payload_type) })
     };
     let (at_a, at_b) = (params(0, port_b.port()), params(1, port_a.port()));
-    let setup =
-        |id, port, media, record_to| CallSetup { id: CallId(id), label: format!("c{id}"), port, media, record_to };
+    let setup = |id, port, media, record_to| CallSetup {
+        id: CallId(id),
+        label: format!("c{id}"),
+        far_end: format!("sip:{id}00@example.com"),
+        port,
+        media,
+        record_to,
+    };
     (a.add_call(setup(1, port_a, at_a, record_to)).unwrap(), b.add_call(setup(2, port_b, at_b, None)).unwrap())
 }
 

@@ -4,6 +4,7 @@
 //! end). Names are fixed per use, not random: jackd has eight slots a machine, a killed server keeps its slot until one
 //! of the same name reclaims it.
 
+use std::io::Write;
 use std::process::{Child, Command, Stdio};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -40,6 +41,28 @@ impl Jackd {
     pub(crate) fn kill(&mut self) {
         self.child.kill().expect("jackd could not be killed");
         self.child.wait().expect("jackd could not be waited for");
+    }
+
+    /// Ends it in good order, as its owner would.
+    #[allow(dead_code, reason = "not every user of this file does")]
+    pub(crate) fn end(&mut self) {
+        self.signal(libc::SIGTERM);
+        self.child.wait().expect("jackd could not be waited for");
+    }
+
+    /// Starts another program as a client of this server; it is ended when the returned value is dropped.
+    #[allow(dead_code, reason = "not every user of this file does")]
+    pub(crate) fn client(&self, program: &str, arguments: &[&str]) -> Guest {
+        let child = Command::new(program)
+            .args(arguments)
+            .env("JACK_DEFAULT_SERVER", &self.name)
+            .env("JACK_NO_START_SERVER", "1")
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap_or_else(|error| panic!("{program} cannot be run ({error}): install the Debian package jackd2"));
+        Guest(child)
     }
 
     /// Starts it anew under the same name, perhaps with another rate and period.
@@ -85,6 +108,32 @@ impl Drop for Jackd {
         while matches!(self.child.try_wait(), Ok(None)) {
             if Instant::now() > deadline {
                 let _ = self.child.kill();
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+}
+
+/// Another program at a server.
+pub(crate) struct Guest(Child);
+
+impl Guest {
+    /// Types something into it.
+    #[allow(dead_code, reason = "not every user of this file does")]
+    pub(crate) fn type_in(&mut self, text: &str) {
+        self.0.stdin.as_mut().expect("its standard input").write_all(text.as_bytes()).expect("it ended");
+    }
+}
+
+impl Drop for Guest {
+    fn drop(&mut self) {
+        // An orderly end first: a client that is killed can leave its place in the server taken.
+        // SAFETY: a signal to a child of ours that has not been waited for yet, so the number is still its own.
+        unsafe { libc::kill(self.0.id() as libc::pid_t, libc::SIGINT) };
+        let deadline = Instant::now() + Duration::from_secs(3);
+        while matches!(self.0.try_wait(), Ok(None)) {
+            if Instant::now() > deadline {
+                let _ = self.0.kill();
             }
             std::thread::sleep(Duration::from_millis(20));
         }

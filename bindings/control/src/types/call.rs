@@ -304,6 +304,46 @@ pub struct MediaStats {
     pub more: Map<String, Value>,
 }
 
+/// How a recording stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum RecordingState {
+    /// It runs.
+    Recording,
+    /// What is said now is left out.
+    Paused,
+    /// It is over, and all of it is on disk or on its way there.
+    Finished,
+    /// It stopped by itself; the call went on.
+    Failed,
+}
+
+/// Time that a recording leaves out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Pause {
+    /// When it began, on the call's clock.
+    pub at_ms: u64,
+    /// How long it was, or has been.
+    pub for_ms: u64,
+}
+
+/// One recording of a call.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Recording {
+    /// The file. One that was full is followed by others, with `-2`, `-3` before `.wav`.
+    pub path: String,
+    /// How it stands.
+    pub state: RecordingState,
+    /// Where it begins, on the call's clock.
+    pub start_ms: u64,
+    /// What it leaves out: on the file's clock, all that comes later is earlier by as much.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub pauses: Vec<Pause>,
+    /// Why it stopped by itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+}
+
 /// A call. Also what `call.summary` tells at the end of one.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Call {
@@ -355,9 +395,12 @@ pub struct Call {
     /// Whether its audio runs through JACK ports.
     #[serde(default)]
     pub jack: bool,
-    /// Path of the recording.
+    /// Path of the recording that was begun last.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub recording: Option<String>,
+    /// All recordings, in the order in which they were begun.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub recordings: Vec<Recording>,
     /// What the dialling client attached.
     #[serde(default, skip_serializing_if = "Map::is_empty")]
     pub metadata: Map<String, Value>,

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::call::{Call, CallId, CallState, Cause, Direction, Hold};
+use super::call::{Call, CallId, CallState, Cause, Direction, Hold, RecordingState};
 use super::method::BridgeMode;
 use super::status::{AccountState, JackState};
 
@@ -165,6 +165,19 @@ pub enum Event {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         mode: Option<BridgeMode>,
     },
+    /// A recording began, paused, went on, ended or stopped by itself.
+    #[serde(rename = "call.recording")]
+    CallRecording {
+        /// Which call.
+        call: CallId,
+        /// How it stands now.
+        state: RecordingState,
+        /// The file.
+        path: String,
+        /// Why it stopped by itself.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        reason: Option<String>,
+    },
     /// A call is over and its last words are written: everything about it, with transcript and stats. Nothing about it follows.
     #[serde(rename = "call.summary")]
     CallSummary(Box<Call>),
@@ -292,6 +305,14 @@ pub enum Event {
         /// Which of the two.
         state: JackState,
     },
+    /// The JACK server missed periods: what was to be heard in them was not. Told every 10 s at most.
+    #[serde(rename = "jack.xruns")]
+    JackXruns {
+        /// Since this was last told.
+        count: u64,
+        /// Since we connected.
+        total: u64,
+    },
     /// Something a person should know.
     #[serde(rename = "daemon.warning")]
     DaemonWarning {
@@ -311,6 +332,7 @@ impl Event {
         "call.reoffer",
         "call.transfer",
         "call.bridged",
+        "call.recording",
         "call.summary",
         "speech.start",
         "speech.stop",
@@ -322,6 +344,7 @@ impl Event {
         "audio.refused",
         "account.state",
         "jack.state",
+        "jack.xruns",
         "daemon.warning",
     ];
 
@@ -336,6 +359,7 @@ impl Event {
             | Self::CallReoffer { call, .. }
             | Self::CallTransfer { call, .. }
             | Self::CallBridged { call, .. }
+            | Self::CallRecording { call, .. }
             | Self::SpeechStart { call, .. }
             | Self::SpeechStop { call, .. }
             | Self::TranscriptPartial { call, .. }
@@ -345,7 +369,10 @@ impl Event {
             | Self::ResponseFinished { call, .. }
             | Self::AudioRefused { call, .. } => Some(*call),
             Self::CallSummary(call) => Some(call.call),
-            Self::AccountState { .. } | Self::JackState { .. } | Self::DaemonWarning { .. } => None,
+            Self::AccountState { .. }
+            | Self::JackState { .. }
+            | Self::JackXruns { .. }
+            | Self::DaemonWarning { .. } => None,
         }
     }
 }

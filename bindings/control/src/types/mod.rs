@@ -10,7 +10,10 @@ mod message;
 mod method;
 mod status;
 
-pub use call::{Call, CallId, CallState, Cause, Direction, Encoding, Hold, Line, MediaStats, Speaker};
+pub use call::{
+    Call, CallId, CallState, Cause, Direction, Encoding, Hold, Line, MediaStats, Pause, Recording, RecordingState,
+    Speaker,
+};
 pub use error::{ApiError, ErrorCode};
 pub use event::{Event, MediaState, Notification, TransferState};
 pub use message::{Id, Incoming, error_message, notification_message, request_message, result_message};
@@ -18,8 +21,8 @@ pub use method::{
     AudioClear, AudioHalt, AudioPosition, AudioResume, BridgeMode, CallAnswer, CallBridge, CallDial, CallDtmf, CallGet,
     CallHangup, CallHold, CallList, CallListReply, CallProgress, CallReject, CallResume, CallTrace, CallTransfer,
     CallTransferAccept, CallTransferReject, CallUnbridge, DaemonShutdown, DaemonStatus, DialReply, Done, EventFilter,
-    Hello, HelloReply, MediaSubscribe, MediaUnsubscribe, Method, PROTOCOL, Position, Request, ResponseEnd,
-    ResponseEndReply, ResponseStart, ResponseStartReply, SipBan, SipBans, SipBansReply, SipUnban, SubscribeReply,
-    TraceFormat, TraceMessage, TraceReply,
+    Hello, HelloReply, MediaSubscribe, MediaUnsubscribe, Method, PROTOCOL, Position, RecordPause, RecordResume,
+    RecordStart, RecordStartReply, RecordStop, Request, ResponseEnd, ResponseEndReply, ResponseStart,
+    ResponseStartReply, SipBan, SipBans, SipBansReply, SipUnban, SubscribeReply, TraceFormat, TraceMessage, TraceReply,
 };
 pub use status::{Account, AccountState, JackState, Status};

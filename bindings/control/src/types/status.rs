@@ -79,7 +79,7 @@ pub struct Status {
     /// Every configured account.
     #[serde(default)]
     pub accounts: Vec<Account>,
-    /// `state` (see [`JackState`]), `server`, `rate`, `period`.
+    /// `state` (see [`JackState`]), `server`, `rate`, `period`, `xruns`, `freewheeling`, `own_clients`.
     #[serde(default)]
     pub jack: Map<String, Value>,
     /// Path of the speech model; absent when there are no ears.

@@ -129,6 +129,9 @@ pub(super) fn event(event: &Event) -> Shown {
         }
         Event::JackState { state: JackState::Running } => Shown::Line(STATE, "JACK: running".into()),
         Event::JackState { state: JackState::Off } => Shown::Line(STATE, "JACK: off".into()),
+        Event::JackXruns { count, total } => {
+            Shown::Line(ALARM, format!("JACK: {count} periods were missed, {total} in all"))
+        }
         Event::DaemonWarning { text } => Shown::Line(ALARM, format!("warning: {}", clean(text))),
         // the summary is for those who ask for it; the rest is bookkeeping or newer than this program
         _ => Shown::Nothing,

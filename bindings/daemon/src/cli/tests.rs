@@ -109,6 +109,7 @@ fn call(state: CallState) -> Call {
         hold: None,
         jack: false,
         recording: None,
+        recordings: Vec::new(),
         metadata: serde_json::Map::new(),
         stats: None,
         transcript: None,

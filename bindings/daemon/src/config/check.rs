@@ -3,12 +3,13 @@
 use std::ops::RangeInclusive;
 use std::path::Path;
 
+use engine::jack::{ConnectRule, JackError};
 use signaling::SignalingError;
 use signaling::toll::Pattern;
 
 use super::places::line_of;
 
-use super::{Account, Config, ConfigError, Media, Sip};
+use super::{Account, Config, ConfigError, Jack, Media, Sip};
 
 /// What is checked stands in this file and text; a value that stands nowhere in it came from the environment.
 pub(super) struct Checker<'a> {
@@ -26,6 +27,7 @@ impl Checker<'_> {
         self.sip(&config.sip)?;
         self.dialing(config)?;
         self.media(&config.media)?;
+        self.jack(&config.jack)?;
         let within = |key, value, range, unit| self.within(key, value, &range, unit);
         within("control.grace_s", config.control.grace_s, 0..=3600, "seconds")?;
         within("turns.end_of_turn_ms", config.turns.end_of_turn_ms, 200..=5000, "milliseconds")?;
@@ -133,6 +135,27 @@ impl Checker<'_> {
         self.within("media.lost_after_s", media.lost_after_s, &(0..=86_400), "seconds; 0: never")
     }
 
+    fn jack(&self, jack: &Jack) -> Checked {
+        self.within("jack.max_clients", jack.max_clients as u64, &(0..=250), "; a server has 64 or 254 in all")?;
+        if jack.connect.len() > JACK_RULES {
+            return self.refuse("jack.connect", format!("{} rules", jack.connect.len()), "at most 100");
+        }
+        for (nth, rule) in jack.connect.iter().enumerate() {
+            for (key, pattern) in [("jack.connect.from", &rule.from), ("jack.connect.to", &rule.to)] {
+                if let Err(error) = ConnectRule::new(pattern, pattern) {
+                    let why = match error {
+                        JackError::Pattern { why, .. } => why,
+                        other => other.to_string(),
+                    };
+                    let allowed = format!("must be a regular expression for whole port names: {why}");
+                    let line = line_of(self.text, key, Some(nth));
+                    return self.refuse_at(line, key, format!("{pattern:?}"), &allowed);
+                }
+            }
+        }
+        Ok(())
+    }
+
     fn account(&self, nth: usize, account: &Account) -> Checked {
         let refuse = |key, value, allowed: &str| self.refuse_in(nth, key, value, allowed);
         if let Some(facts) = account.preset.map(super::presets::Preset::facts)
@@ -217,6 +240,8 @@ impl Checker<'_> {
     }
 }
 
+/// Rules of `[[jack.connect]]`: more are a mistake, and each port that appears is held against all.
+const JACK_RULES: usize = 100;
 const PTIMES_MS: [u8; 5] = [10, 20, 30, 40, 60];
 const CODECS: &str = "name at least one of \"OPUS\", \"G722\", \"PCMU\", \"PCMA\"";
 const HOST: &str = "must be a host or host:port, without spaces, \"sip:\" or brackets of names";

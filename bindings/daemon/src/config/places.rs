@@ -1,9 +1,9 @@
 //! Where in the file a value stands, so that an error can name the line.
 
-/// The first line, from 1, that sets `table.key`. For `account.key` in account number `nth` (from 0): in that account's table, or
-/// the line that opens it.
+/// The first line, from 1, that sets `table.key`. For tables of which there are several (`account.key`, `jack.connect.key`): in
+/// number `nth` (from 0) of them, or the line that opens it.
 pub(super) fn line_of(text: &str, path: &str, nth: Option<usize>) -> Option<usize> {
-    let (wanted_table, wanted_key) = path.split_once('.')?;
+    let (wanted_table, wanted_key) = path.rsplit_once('.')?;
     let mut table = "";
     let mut seen = 0;
     let mut opened = None;
@@ -37,6 +37,14 @@ mod tests {
         assert_eq!(line_of(TEXT, "account.user", Some(0)), Some(4));
         assert_eq!(line_of(TEXT, "account.user", Some(1)), Some(7));
         assert_eq!(line_of(TEXT, "account.srtp", Some(1)), Some(6));
+    }
+
+    #[test]
+    fn a_table_within_a_table_has_its_lines_too() {
+        const TEXT: &str = "[jack]\nfrom = 1\n[[jack.connect]]\nfrom = 2\n[[jack.connect]]\nto = 1\nfrom = 3\n";
+        assert_eq!(line_of(TEXT, "jack.connect.from", Some(0)), Some(4));
+        assert_eq!(line_of(TEXT, "jack.connect.from", Some(1)), Some(7));
+        assert_eq!(line_of(TEXT, "jack.from", None), Some(2));
     }
 
     #[test]

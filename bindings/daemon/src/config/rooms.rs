@@ -100,11 +100,41 @@ pub struct Jack {
     pub mode: JackMode,
     pub server: String,
     pub client: String,
+    pub clients: JackClients,
+    pub max_clients: usize,
+    pub patch_agent: bool,
+    pub connect: Vec<JackConnect>,
+}
+
+/// Whose JACK client a call's ports belong to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum JackClients {
+    /// All calls' to one.
+    One,
+    /// Each call's to one of its own.
+    PerCall,
+}
+
+/// Outputs that are connected to inputs as they appear: regular expressions on whole port names.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct JackConnect {
+    pub from: String,
+    pub to: String,
 }
 
 impl Default for Jack {
     fn default() -> Self {
-        Self { mode: JackMode::Auto, server: String::new(), client: "mr-sip".to_owned() }
+        Self {
+            mode: JackMode::Auto,
+            server: String::new(),
+            client: "mr-sip".to_owned(),
+            clients: JackClients::One,
+            max_clients: 200,
+            patch_agent: true,
+            connect: Vec::new(),
+        }
     }
 }
 

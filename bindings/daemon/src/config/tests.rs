@@ -54,6 +54,19 @@ fn a_wrong_choice_lists_the_choices() {
 }
 
 #[test]
+fn a_rule_for_jack_that_is_no_regular_expression_is_refused_with_its_line_and_the_fix() {
+    let rules = "[jack]\n[[jack.connect]]\nfrom = \"mr-sip:.*:caller\"\nto = \"system:playback_1\"\n[[jack.connect]]\n";
+    let error = error_of(&format!("{rules}from = \"mr-sip:(\"\nto = \"x\"\n"));
+    for part in ["line 6", "jack.connect.from", "mr-sip:(", "regular expression", "put \\ before it"] {
+        assert!(error.contains(part), "{part} is missing in: {error}");
+    }
+    let error = error_of("[[jack.connect]]\nfrom = \"a\"\n");
+    assert!(error.contains("to"), "{error}");
+    let error = error_of("[jack]\nclients = \"many\"\n");
+    assert!(error.contains("one") && error.contains("per_call"), "{error}");
+}
+
+#[test]
 fn a_bad_port_range_says_how_to_write_one() {
     let error = error_of("[media]\nrtp_ports = \"9\"\n");
     assert!(error.contains("LOW-HIGH") && error.contains("line 2"), "{error}");

@@ -1,7 +1,6 @@
 //! One call as the daemon knows it: what every room said of it, in one place.
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use control::ClientId;
@@ -11,6 +10,7 @@ use serde_json::{Map, Value, json};
 use signaling::sdp::{Direction as MediaDirection, LocalMedia, Negotiation};
 
 use super::digits::InfoDigits;
+use super::recording::Recorded;
 use super::speech::AgentSpeech;
 
 /// A moment on the clock that never steps, with the wall-clock time that people read beside it.
@@ -92,9 +92,9 @@ pub(crate) struct CallRecord {
     pub(crate) limit: Option<Duration>,
     pub(crate) until: Option<Instant>,
     pub(crate) jack: bool,
-    /// Whether it is to be recorded; as configured if nobody said. Then where it is.
+    /// Whether it is to be recorded from its beginning; as configured if nobody said.
     pub(crate) record: Option<bool>,
-    pub(crate) recording: Option<PathBuf>,
+    pub(crate) recordings: Vec<Recorded>,
     pub(crate) speech: AgentSpeech,
     /// Where the response that plays began, since media began.
     pub(crate) response_began: Option<Duration>,
@@ -148,7 +148,7 @@ impl CallRecord {
             until: None,
             jack: false,
             record: None,
-            recording: None,
+            recordings: Vec::new(),
             speech: AgentSpeech::default(),
             response_began: None,
             last_progress: None,
@@ -231,7 +231,8 @@ impl CallRecord {
             srtp: self.srtp.map(str::to_owned),
             hold: self.hold,
             jack: self.jack,
-            recording: self.recording.as_ref().map(|path| path.display().to_string()),
+            recording: self.last_recording(),
+            recordings: self.describe_recordings(),
             metadata: self.metadata.clone(),
             stats: match &self.media {
                 Media::Up(up) => Some(media_stats(&up.handle.stats())),

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use asr::EarsEvent;
 use control::types::{CallId, Cause, Direction, Event, MediaState, Speaker};
-use engine::MediaEvent;
+use engine::{JackEvent, MediaEvent};
 
 use super::call::Media;
 use super::switchboard::{Channel, Switchboard};
@@ -48,11 +48,21 @@ impl Switchboard {
             }
             MediaEvent::JackLost => record.jack = false,
             MediaEvent::JackBack => record.jack = true,
-            MediaEvent::RecordingFailed(reason) => {
-                log::error!("{call}: the recording stopped: {reason}");
-                self.notify(&Event::DaemonWarning {
-                    text: format!("{call}: the recording stopped, the call goes on: {reason}"),
-                });
+            MediaEvent::Recording(news) => self.on_recording(number, *news),
+            _ => {}
+        }
+    }
+
+    /// What JACK has to tell; that it is lost or back is seen by its state.
+    pub(super) fn on_jack(&mut self, event: JackEvent) {
+        log::warn!("JACK: {event:?}");
+        match event {
+            JackEvent::Xruns { count, total } => self.server.notify(&Event::JackXruns { count, total }, None),
+            JackEvent::ClientRefused { label, reason } => {
+                let text = format!(
+                    "{label} has no JACK client of its own, its ports are at the shared one, as those of calls after it: {reason}"
+                );
+                self.server.notify(&Event::DaemonWarning { text }, None);
             }
             _ => {}
         }

@@ -13,6 +13,7 @@ mod dialing;
 mod digits;
 mod media;
 mod offers;
+mod recording;
 pub(crate) mod report;
 mod requests;
 mod samples;
@@ -202,7 +203,7 @@ impl Switchboard {
             self.on_media(call.0, event);
         }
         while let Some(event) = self.engine.poll_jack_event() {
-            log::warn!("JACK: {event:?}");
+            self.on_jack(event);
         }
         for _ in 0..BATCH {
             let Some(event) = self.endpoint.try_recv() else { break };

@@ -1,7 +1,7 @@
 //! What is offered and agreed about a call's media: our side of the session description, and what the engine makes of the outcome.
 
 use std::net::{IpAddr, SocketAddr};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use control::types::{Event, Hold};
 use engine::{CallSetup, Codec, EngineError, MasterKey, MediaParams, ReservedPort, SrtpParams, TelephoneEvent};
@@ -11,6 +11,7 @@ use signaling::net::local_ip_towards;
 use signaling::sdp::{AudioCodec, CryptoKey, Direction, LocalMedia, MediaPlan, SrtpPolicy, SrtpSuite};
 
 use super::call::{CallRecord, Media, MediaUp};
+use super::recording::Recorded;
 use super::switchboard::Switchboard;
 use crate::config::{CodecName, Srtp};
 
@@ -78,7 +79,7 @@ impl Switchboard {
     /// The engine does not take the call.
     pub(super) fn apply_plan(&mut self, number: u32, plan: &MediaPlan) -> Result<(), EngineError> {
         let path = self.recording_path(number);
-        let record_all = self.config.recording.enabled;
+        let (record_all, recordings) = (self.config.recording.enabled, self.config.recordings_folder());
         let Some(call) = self.calls.get_mut(&number) else { return Ok(()) };
         let mut params = media_params(plan);
         // an IPv6 address offered over IPv4 (linphone does that) cannot be sent to; where the INVITE came from can be
@@ -93,19 +94,22 @@ impl Switchboard {
             }
             Media::Offered(port, local) => {
                 let recording = call.record.unwrap_or(record_all).then_some(path);
-                // a folder that cannot be made is told by the recorder, as any other failure of the disk
-                if let Some(folder) = recording.as_deref().and_then(std::path::Path::parent) {
-                    let _ = std::fs::create_dir_all(folder);
+                if let Some(path) = &recording {
+                    super::recording::make_folder(&recordings, path);
                 }
                 let setup = CallSetup {
                     id: engine::CallId(number),
                     label: call.id.to_string(),
+                    far_end: match call.direction {
+                        control::types::Direction::In => call.from.clone(),
+                        control::types::Direction::Out => call.to.clone(),
+                    },
                     port,
                     media: params,
                     record_to: recording.clone(),
                 };
                 let handle = self.engine.add_call(setup)?;
-                call.recording = recording;
+                call.recordings.extend(recording.map(|path| Recorded::new(path, Duration::ZERO)));
                 call.media = Media::Up(Box::new(MediaUp { handle, local, since: Instant::now(), lost_since: None }));
                 Ok(())
             }
@@ -137,12 +141,6 @@ impl Switchboard {
             let event = Event::CallHeld { call: call.id, hold };
             self.notify(&event);
         }
-    }
-
-    fn recording_path(&self, number: u32) -> std::path::PathBuf {
-        let now = jiff::Zoned::now().strftime("%Y%m%d-%H%M%S").to_string();
-        // the process's number keeps two daemons apart that share a folder
-        self.config.recordings_folder().join(format!("{now}-{}-c{number}.wav", std::process::id()))
     }
 }
 

@@ -18,9 +18,15 @@ pub(crate) fn jack_state(state: &EngineJack) -> JackState {
 pub(crate) fn jack(state: &EngineJack) -> Value {
     match state {
         EngineJack::Off => json!({ "state": "off" }),
-        EngineJack::Running { server, rate_hz, period, xruns } => {
-            json!({ "state": "running", "server": server, "rate": rate_hz, "period": period, "xruns": xruns })
-        }
+        EngineJack::Running { server, rate_hz, period, xruns, freewheeling, own_clients } => json!({
+            "state": "running",
+            "server": server,
+            "rate": rate_hz,
+            "period": period,
+            "xruns": xruns,
+            "freewheeling": freewheeling,
+            "own_clients": own_clients,
+        }),
         EngineJack::Lost { since } => json!({ "state": "lost", "lost_ms": since.elapsed().as_millis() as u64 }),
     }
 }

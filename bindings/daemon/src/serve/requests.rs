@@ -19,7 +19,7 @@ use super::speech::WINDOW_MS;
 use super::subscriptions::Subscription;
 use super::switchboard::{Channel, PendingDial, Switchboard};
 
-type Outcome<T> = Result<T, ApiError>;
+pub(super) type Outcome<T> = Result<T, ApiError>;
 
 impl Switchboard {
     /// Everything a client can do.
@@ -164,6 +164,22 @@ impl Switchboard {
                         Err(no_such_channel(request.channel))
                     }
                 };
+                self.server.respond(&id, outcome);
+            }
+            Method::RecordStart(request) => {
+                let outcome = self.start_recording(client, &request);
+                self.server.respond(&id, outcome);
+            }
+            Method::RecordPause(request) => {
+                let outcome = self.pause_recording(client, request.call, true);
+                self.server.respond(&id, outcome);
+            }
+            Method::RecordResume(request) => {
+                let outcome = self.pause_recording(client, request.call, false);
+                self.server.respond(&id, outcome);
+            }
+            Method::RecordStop(request) => {
+                let outcome = self.stop_recording(client, request.call);
                 self.server.respond(&id, outcome);
             }
             Method::DaemonStatus(_) => {
@@ -329,7 +345,7 @@ impl Switchboard {
     }
 
     /// A call whose media is up and which is the client's or nobody's.
-    fn voice(&mut self, client: ClientId, call: CallId) -> Outcome<&mut CallRecord> {
+    pub(super) fn voice(&mut self, client: ClientId, call: CallId) -> Outcome<&mut CallRecord> {
         self.server.check_owner(client, call)?;
         let record = self.calls.get_mut(&call.0).ok_or_else(|| ApiError::no_such_call(call))?;
         match record.media {

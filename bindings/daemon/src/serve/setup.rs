@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use asr::EarsConfig;
 use engine::EngineConfig;
-use engine::jack::JackConfig;
+use engine::jack::{ConnectRule, JackClients, JackConfig};
 use signaling::guard::{GuardConfig, Rate, Strangers};
 use signaling::net::{DnsConfig, EndpointConfig, TcpListen, TlsConfig};
 use signaling::{Account, Password, ReferPolicy, Transport, UserAgentConfig};
@@ -26,7 +26,15 @@ pub(crate) fn engine_config(config: &Config) -> EngineConfig {
     let jack = (config.jack.mode != JackMode::Off).then(|| JackConfig {
         server_name: (!config.jack.server.is_empty()).then(|| config.jack.server.clone()),
         client_name: config.jack.client.clone(),
+        clients: match config.jack.clients {
+            config::JackClients::One => JackClients::One,
+            config::JackClients::PerCall => JackClients::PerCall,
+        },
+        max_clients: config.jack.max_clients,
         max_calls: config.sip.max_calls,
+        patch_agent: config.jack.patch_agent,
+        // what is no rule was refused when the configuration was read
+        connect: config.jack.connect.iter().filter_map(|rule| ConnectRule::new(&rule.from, &rule.to).ok()).collect(),
         wait_for_server: config.jack.mode == JackMode::On,
         ..JackConfig::default()
     });

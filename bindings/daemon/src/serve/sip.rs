@@ -329,7 +329,10 @@ impl Switchboard {
         self.set_state(number, CallState::Ended);
         let Some(call) = self.calls.get_mut(&number) else { return };
         call.media = match std::mem::replace(&mut call.media, Media::None) {
-            Media::Up(up) => Media::Over(media_stats(&up.handle.close().stats)),
+            Media::Up(up) => {
+                call.end_recordings();
+                Media::Over(media_stats(&up.handle.close().stats))
+            }
             Media::Offered(..) | Media::None => Media::None,
             over => over,
         };

@@ -5,6 +5,7 @@ mod macros;
 mod bridge;
 mod calls;
 mod daemon;
+mod recording;
 mod transfer;
 mod voice;
 
@@ -19,6 +20,7 @@ pub use self::calls::{
     CallAnswer, CallDial, CallDtmf, CallGet, CallHangup, CallList, CallListReply, CallReject, DialReply,
 };
 pub use self::daemon::{DaemonShutdown, DaemonStatus, SipBan, SipBans, SipBansReply, SipUnban};
+pub use self::recording::{RecordPause, RecordResume, RecordStart, RecordStartReply, RecordStop};
 pub use self::transfer::{
     CallHold, CallProgress, CallResume, CallTrace, CallTransfer, CallTransferAccept, CallTransferReject, TraceFormat,
     TraceMessage, TraceReply,
@@ -123,6 +125,10 @@ methods! {
     "audio.position" AudioPosition => Position,
     "media.subscribe" MediaSubscribe => SubscribeReply,
     "media.unsubscribe" MediaUnsubscribe => Done,
+    "record.start" RecordStart => RecordStartReply,
+    "record.pause" RecordPause => Done,
+    "record.resume" RecordResume => Done,
+    "record.stop" RecordStop => Done,
     "sip.bans" SipBans => SipBansReply,
     "sip.unban" SipUnban => Done,
     "daemon.status" DaemonStatus => Status,

@@ -214,6 +214,25 @@ class Call:
             "call.dtmf", {"call": self.id, "digits": digits, "duration_ms": duration_ms, "gap_ms": gap_ms}
         )
 
+    async def start_recording(self, path: str | None = None) -> str:
+        """Records it from now on, to a WAV file (left the caller, right the agent); says which."""
+        params: dict[str, Any] = {"call": self.id}
+        if path is not None:
+            params["path"] = path
+        return str((await self._client.request("record.start", params)).get("path") or "")
+
+    async def pause_recording(self) -> None:
+        """Leaves out of the recording what comes now, a card number for instance, until `resume_recording`."""
+        await self._client.request("record.pause", {"call": self.id})
+
+    async def resume_recording(self) -> None:
+        """Ends a pause of the recording."""
+        await self._client.request("record.resume", {"call": self.id})
+
+    async def stop_recording(self) -> None:
+        """Ends the recording; the call goes on, and may be recorded again."""
+        await self._client.request("record.stop", {"call": self.id})
+
     async def get(self) -> Mapping[str, Any]:
         """The daemon's own record of it, with the transcript so far."""
         return await self._client.request("call.get", {"call": self.id})
