@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use mr_sip_engine::call::{CallCommand, MediaParams};
 use mr_sip_engine::dtmf::QueuedDigit;
-use mr_sip_engine::{Codec, DigitTiming, MediaEvent, TICK, WriteResult};
+use mr_sip_engine::{Codec, DigitTiming, MediaEvent, MediaFault, TICK, WriteResult};
 use pair::{Link, Pair, header, keys, params, voice};
 use proptest::prelude::*;
 
@@ -123,10 +123,11 @@ fn lost_media_is_told_once_and_so_is_its_return_and_a_hold_is_no_loss() {
     pair.run(1_000);
     pair.link.loss_percent = 100;
     pair.run(3_000);
-    assert_eq!(pair.ends[0].events, [MediaEvent::MediaLost]);
+    let lost = MediaEvent::MediaLost { fault: MediaFault::NoPackets };
+    assert_eq!(pair.ends[0].events, [lost.clone()]);
     pair.link.loss_percent = 0;
     pair.run(1_000);
-    assert_eq!(pair.ends[0].events, [MediaEvent::MediaLost, MediaEvent::MediaFound]);
+    assert_eq!(pair.ends[0].events, [lost, MediaEvent::MediaFound]);
 
     let held = MediaParams { send: false, receive: false, ..params(pair.ends[1].address) };
     assert!(pair.ends[0].controls.commands.push(CallCommand::update(held)).is_ok());

@@ -23,14 +23,15 @@ impl MediaCall {
         for tap in &mut self.taps {
             tap.push(caller, &self.counters);
         }
+        if self.detectors.is_some() {
+            self.detect(at);
+        }
         if let Some(heard) = self.keys_in.on_tick(now) {
             self.on_key(heard);
         }
-        if at == 0
-            && self.params.send
-            && let Some(keys) = self.params.telephone_event
-        {
-            self.slot = self.keys_out.slot(self.timestamp, self.params.sent_ptime_ms(), keys.clock_rate_hz);
+        if at == 0 && self.params.send {
+            let clock_rate_hz = self.params.telephone_event.map_or(8_000, |keys| keys.clock_rate_hz);
+            self.slot = self.keys_out.slot(self.timestamp, self.params.sent_ptime_ms(), clock_rate_hz);
         }
         if !skipped {
             self.exchange_with_jack(now, at);
@@ -86,7 +87,7 @@ impl MediaCall {
         let payload = &mut self.rtp_out[HEADER_BYTES..];
         let key = self.params.telephone_event.zip(match self.slot {
             Slot::Event { marker, timestamp, payload, ends } => Some((marker, timestamp, payload, ends)),
-            Slot::Audio => None,
+            Slot::Audio | Slot::Tone { .. } => None,
         });
         let length = if let Some((keys, (first, start, event, ends))) = key {
             self.outgoing.fill(0.0);
@@ -98,7 +99,11 @@ impl MediaCall {
             payload[..dtmf::EVENT_BYTES].copy_from_slice(&event);
             dtmf::EVENT_BYTES
         } else {
-            if collected < samples {
+            if let Slot::Tone { ends } = self.slot {
+                self.voice.idle(&mut emit);
+                self.keys_out.sound(&mut self.outgoing[..samples]);
+                counters.digits_sent.add(u64::from(ends));
+            } else if collected < samples {
                 self.voice.pull(&mut self.outgoing[collected..samples], counters, &mut emit);
             }
             (payload_type, marker, timestamp) = (self.params.payload_type, self.mark_next, self.timestamp);
