@@ -8,6 +8,7 @@ mod error;
 mod event;
 mod message;
 mod method;
+mod sound;
 mod status;
 
 pub use call::{Call, CallId, CallState, Cause, Direction, Encoding, Hold, Line, MediaStats, Speaker};
@@ -21,4 +22,5 @@ pub use method::{
     MediaUnsubscribe, Method, PROTOCOL, Position, Request, ResponseEnd, ResponseEndReply, ResponseStart,
     ResponseStartReply, SipBan, SipBans, SipBansReply, SipUnban, SubscribeReply, TraceFormat, TraceMessage, TraceReply,
 };
+pub use sound::{AnsweredBy, Detect, DigitsVia, MediaReason, Tone};
 pub use status::{Account, AccountState, JackState, Status};

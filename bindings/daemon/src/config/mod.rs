@@ -24,7 +24,9 @@ use serde::{Deserialize, Serialize};
 use self::account::ENVIRONMENT_ACCOUNT;
 pub use self::account::{Account, Transport};
 pub use self::dialing::{Dialing, Emergency};
-pub use self::rooms::{Asr, CodecName, Control, Jack, JackMode, Media, Recording, Srtp, Turns};
+pub use self::rooms::{
+    Asr, CodecName, Control, Detect, DigitsWithoutEvents, InbandDigits, Jack, JackMode, Media, Recording, Srtp, Turns,
+};
 pub use self::secret::Secret;
 pub use self::sip::{IncomingPolicy, ReferPolicy, Sip, Strangers};
 
@@ -57,6 +59,7 @@ pub struct Config {
     pub jack: Jack,
     pub asr: Asr,
     pub turns: Turns,
+    pub detect: Detect,
     pub recording: Recording,
     pub control: Control,
 }

@@ -8,6 +8,7 @@
 
 mod bans;
 mod call;
+mod detect;
 mod dialing;
 mod digits;
 mod media;
