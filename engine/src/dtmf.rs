@@ -8,14 +8,19 @@
 //!
 //! Durations are in units of the clock that was agreed for the events, which is that of the audio: 8 kHz, or 48 kHz beside
 //! Opus (RFC 4733 section 2.1, RFC 7587 section 4.1). Their field has 16 bits: 8.2 s at 8 kHz, 1.4 s at 48 kHz. A key that
-//! is to be held longer is let go then.
+//! is held longer goes on in another segment (section 2.5.1.3), whose timestamp is [`SEGMENT`] later and which is the same key.
+//!
+//! A far end that knows no events gets the [`tones`] themselves, from the same queue.
 
 use std::time::Duration;
 
 use heapless::Deque;
+use tones::KeyTone;
 
 use crate::clock::Time;
 use crate::error::EngineError;
+
+pub mod tones;
 
 /// Times that the last packet of an event is sent, RFC 4733 section 2.5.1.4.
 const END_PACKETS: u8 = 3;
@@ -23,10 +28,20 @@ const END_PACKETS: u8 = 3;
 const VOLUME: u8 = 10;
 /// An event whose end was lost is over when nothing more came for this long: three missing packets and their jitter.
 const SILENT_END: Duration = Duration::from_millis(120);
+/// The longest duration that the field holds: where an event goes on in another segment, RFC 4733 section 2.5.1.3.
+const SEGMENT: u32 = 0xFFFF;
 /// Digits that can wait in a call.
 pub const QUEUE_DIGITS: usize = 64;
 /// The payload of an event.
 pub const EVENT_BYTES: usize = 4;
+
+/// The frequencies of the rows and of the columns, in Hz (ITU-T Q.23).
+pub const LOW_HZ: [f32; 4] = [697.0, 770.0, 852.0, 941.0];
+/// See [`LOW_HZ`].
+pub const HIGH_HZ: [f32; 4] = [1_209.0, 1_336.0, 1_477.0, 1_633.0];
+/// The keys by row and column.
+pub const KEY_PAD: [[char; 4]; 4] =
+    [['1', '2', '3', 'A'], ['4', '5', '6', 'B'], ['7', '8', '9', 'C'], ['*', '0', '#', 'D']];
 
 const KEYS: [char; 16] = ['0', '1', '2', '3', '4', '5', '6', '7', '8', '9', '*', '#', 'A', 'B', 'C', 'D'];
 
@@ -70,11 +85,12 @@ pub struct QueuedDigit {
     event: u8,
     duration_ms: u16,
     gap_ms: u16,
+    in_band: bool,
 }
 
 impl QueuedDigit {
     /// A key with its timing, which is rounded to packets as it is sent. Durations below what switches must recognise
-    /// (ITU-T Q.24: 40 ms) are raised to it; 8 s is what the duration field holds at 8 kHz.
+    /// (ITU-T Q.24: 40 ms) are raised to it; more than 8 s nobody holds a key.
     ///
     /// # Errors
     /// [`EngineError::BadDigit`] if no telephone has such a key.
@@ -86,7 +102,14 @@ impl QueuedDigit {
             event: u8::try_from(event).unwrap_or_default(),
             duration_ms: ms(timing.duration),
             gap_ms: ms(timing.gap),
+            in_band: false,
         })
+    }
+
+    /// The same key as tones in the audio.
+    #[must_use]
+    pub const fn in_band(self) -> Self {
+        Self { in_band: true, ..self }
     }
 }
 
@@ -101,8 +124,11 @@ pub struct Heard {
 
 #[derive(Debug, Clone, Copy)]
 struct Held {
+    /// Of the newest segment.
     timestamp: u32,
     event: u8,
+    /// Units of the clock in the segments before it.
+    before: u32,
     /// In units of the clock.
     duration: u16,
     clock_rate_hz: u32,
@@ -136,9 +162,12 @@ impl Receiver {
                 if self.newest.is_some_and(|newest| timestamp.wrapping_sub(newest).cast_signed() <= 0) {
                     return None; // an event that was told already, or one that was overtaken
                 }
-                done = self.release();
+                let before = self.segments_before(timestamp, event);
+                if before == 0 {
+                    done = self.release();
+                }
                 self.newest = Some(timestamp);
-                self.held = Some(Held { timestamp, event, duration, clock_rate_hz, last_packet: now });
+                self.held = Some(Held { timestamp, event, before, duration, clock_rate_hz, last_packet: now });
             }
         }
         if ended && done.is_none() {
@@ -164,13 +193,20 @@ impl Receiver {
         self.release()
     }
 
+    /// What the key that is held has behind it, if this is its next segment (or a later one: those between were lost).
+    fn segments_before(&self, timestamp: u32, event: u8) -> u32 {
+        let Some(held) = self.held.filter(|held| held.event == event) else { return 0 };
+        let later = timestamp.wrapping_sub(held.timestamp);
+        let next = later > 0 && later.is_multiple_of(SEGMENT) && later / SEGMENT <= 2;
+        if next { held.before.saturating_add(later) } else { 0 }
+    }
+
     fn release(&mut self) -> Option<Heard> {
         let held = self.held.take()?;
+        let units = u64::from(held.before) + u64::from(held.duration);
         Some(Heard {
             digit: KEYS[usize::from(held.event)],
-            duration: Duration::from_micros(
-                u64::from(held.duration) * 1_000_000 / u64::from(held.clock_rate_hz.max(1)),
-            ),
+            duration: Duration::from_micros(units * 1_000_000 / u64::from(held.clock_rate_hz.max(1))),
         })
     }
 }
@@ -191,6 +227,11 @@ pub enum Slot {
         /// Whether this ends a key: the first of its end packets.
         ends: bool,
     },
+    /// Audio that [`Sender::sound`] writes.
+    Tone {
+        /// Whether this ends a key.
+        ends: bool,
+    },
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -198,6 +239,7 @@ enum Phase {
     Idle,
     Holding { digit: QueuedDigit, timestamp: u32, held_ms: u16 },
     Ending { digit: QueuedDigit, timestamp: u32, held_ms: u16, left: u8 },
+    Sounding { digit: QueuedDigit, tone: KeyTone },
     Gap { left_ms: u16 },
 }
 
@@ -233,17 +275,24 @@ impl Sender {
             match self.phase {
                 Phase::Idle => {
                     let Some(digit) = self.queue.pop_front() else { return Slot::Audio };
-                    self.phase = Phase::Holding { digit, timestamp, held_ms: 0 };
+                    self.phase = match digit.in_band {
+                        true => Phase::Sounding { digit, tone: KeyTone::new(digit.event, digit.duration_ms) },
+                        false => Phase::Holding { digit, timestamp, held_ms: 0 },
+                    };
                 }
-                Phase::Holding { digit, timestamp: start, held_ms } => {
+                Phase::Holding { digit, timestamp: start, held_ms } if held_ms < digit.duration_ms => {
                     let longer = held_ms.saturating_add(ptime_ms);
-                    match units(longer, clock_rate_hz) {
-                        Some(duration) if held_ms < digit.duration_ms => {
-                            self.phase = Phase::Holding { digit, timestamp: start, held_ms: longer };
-                            return event(digit, start, held_ms == 0, false, duration);
-                        }
-                        _ => self.phase = Phase::Ending { digit, timestamp: start, held_ms, left: END_PACKETS },
-                    }
+                    self.phase = Phase::Holding { digit, timestamp: start, held_ms: longer };
+                    let before = units(held_ms, clock_rate_hz) / SEGMENT;
+                    let (segment, duration) = match units(longer, clock_rate_hz) {
+                        // the last word about a segment is its whole length
+                        all if all / SEGMENT > before => (before, SEGMENT),
+                        all => (before, all % SEGMENT),
+                    };
+                    return event(digit, start, segment, held_ms == 0, false, duration);
+                }
+                Phase::Holding { digit, timestamp, held_ms } => {
+                    self.phase = Phase::Ending { digit, timestamp, held_ms, left: END_PACKETS };
                 }
                 Phase::Ending { digit, timestamp, held_ms, left } => {
                     self.phase = if left > 1 {
@@ -252,12 +301,18 @@ impl Sender {
                         // the repeated end packets were sent within the gap
                         Phase::Gap { left_ms: digit.gap_ms.saturating_sub(u16::from(END_PACKETS) * ptime_ms) }
                     };
-                    let mut slot =
-                        event(digit, timestamp, false, true, units(held_ms, clock_rate_hz).unwrap_or(u16::MAX));
+                    let all = units(held_ms, clock_rate_hz);
+                    let mut slot = event(digit, timestamp, all / SEGMENT, false, true, all % SEGMENT);
                     if let Slot::Event { ends, .. } = &mut slot {
                         *ends = left == END_PACKETS;
                     }
                     return slot;
+                }
+                Phase::Sounding { tone, .. } if tone.left_ms() > 0 => {
+                    return Slot::Tone { ends: tone.left_ms() <= ptime_ms };
+                }
+                Phase::Sounding { digit, tone } => {
+                    self.phase = Phase::Gap { left_ms: digit.gap_ms.saturating_sub(tone.silent_ms()) };
                 }
                 Phase::Gap { left_ms: 0 } => self.phase = Phase::Idle,
                 Phase::Gap { left_ms } => {
@@ -267,155 +322,28 @@ impl Sender {
             }
         }
     }
+
+    /// Writes the audio of a packet for which [`slot`](Self::slot) said [`Slot::Tone`]; silence if it did not.
+    pub fn sound(&mut self, audio: &mut [f32]) {
+        match &mut self.phase {
+            Phase::Sounding { tone, .. } => tone.fill(audio),
+            _ => audio.fill(0.0),
+        }
+    }
 }
 
-/// Milliseconds as the duration field says them; `None` if it cannot.
-fn units(ms: u16, clock_rate_hz: u32) -> Option<u16> {
-    u16::try_from(u64::from(ms) * u64::from(clock_rate_hz) / 1_000).ok()
+/// Milliseconds in units of the clock.
+fn units(ms: u16, clock_rate_hz: u32) -> u32 {
+    u32::try_from(u64::from(ms) * u64::from(clock_rate_hz) / 1_000).unwrap_or(u32::MAX)
 }
 
-fn event(digit: QueuedDigit, timestamp: u32, marker: bool, end: bool, duration: u16) -> Slot {
-    let [high, low] = duration.to_be_bytes();
+/// A packet about so much of the segment with this number.
+fn event(digit: QueuedDigit, start: u32, segment: u32, marker: bool, end: bool, duration: u32) -> Slot {
+    let [_, _, high, low] = duration.min(SEGMENT).to_be_bytes();
     let flags = if end { 0x80 | VOLUME } else { VOLUME };
+    let timestamp = start.wrapping_add(segment.wrapping_mul(SEGMENT));
     Slot::Event { marker, timestamp, payload: [digit.event, flags, high, low], ends: false }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn at(ms: u64) -> Time {
-        Time::from_nanos(ms * 1_000_000)
-    }
-
-    /// All packets of some keys: (slot's time in ms, timestamp, payload).
-    fn packets(keys: &str) -> Vec<(u64, u32, [u8; 4])> {
-        let mut sender = Sender::default();
-        for key in keys.chars() {
-            assert!(sender.push(QueuedDigit::new(key, DigitTiming::default()).unwrap()));
-        }
-        let mut all = Vec::new();
-        for slot in 0..200_u32 {
-            if let Slot::Event { timestamp, payload, .. } =
-                sender.slot(u32::MAX - 1000_u32.wrapping_sub(slot * 160), 20, 8_000)
-            {
-                all.push((u64::from(slot) * 20, timestamp, payload));
-            }
-        }
-        all
-    }
-
-    fn heard(packets: impl IntoIterator<Item = (u64, u32, [u8; 4])>) -> String {
-        let mut receiver = Receiver::default();
-        let mut keys = String::new();
-        let mut last = 0;
-        for (ms, timestamp, payload) in packets {
-            while last < ms {
-                last += 5;
-                keys.extend(receiver.on_tick(at(last)).map(|h| h.digit));
-            }
-            keys.extend(receiver.on_packet(at(ms), timestamp, 8_000, &payload).map(|h| h.digit));
-        }
-        for ms in last..last + 500 {
-            keys.extend(receiver.on_tick(at(ms)).map(|h| h.digit));
-        }
-        keys
-    }
-
-    #[test]
-    fn all_keys_arrive_once_each_across_the_timestamp_wrap() {
-        assert_eq!(heard(packets("0123456789*#ABCD")), "0123456789*#ABCD");
-        assert_eq!(heard(packets("1111")), "1111");
-    }
-
-    #[test]
-    fn a_key_survives_the_loss_of_all_but_any_one_packet() {
-        let all = packets("7");
-        assert_eq!(all.len(), 9, "six packets of 120 ms, and three ends");
-        for keep in &all {
-            assert_eq!(heard([*keep]), "7");
-        }
-    }
-
-    #[test]
-    fn duplicates_and_reordering_do_not_make_keys() {
-        let all = packets("12");
-        assert_eq!(heard(all.iter().flat_map(|p| [*p; 3])), "12");
-        let mut late = all.clone();
-        let straggler = late.remove(5);
-        late.push((straggler.0 + 900, straggler.1, straggler.2));
-        late.sort_by_key(|p| p.0);
-        assert_eq!(heard(late), "12");
-    }
-
-    #[test]
-    fn events_that_are_no_keys_and_short_payloads_are_ignored() {
-        let mut receiver = Receiver::default();
-        assert_eq!(receiver.on_packet(at(0), 1, 8_000, &[16, 0x80, 0, 1]), None);
-        assert_eq!(receiver.on_packet(at(0), 1, 8_000, &[255, 0x80, 0, 1]), None);
-        assert_eq!(receiver.on_packet(at(0), 1, 8_000, &[1, 0x80, 0]), None);
-        assert_eq!(receiver.on_tick(at(1000)), None);
-    }
-
-    #[test]
-    fn what_is_sent_follows_rfc_4733() {
-        let mut sender = Sender::default();
-        sender.push(QueuedDigit::new('5', DigitTiming::default()).unwrap());
-        let mut expected = Vec::new();
-        for n in 1..=6_u16 {
-            let [high, low] = (n * 160).to_be_bytes();
-            expected.push((n == 1, 1000, [5, 10, high, low]));
-        }
-        let [high, low] = 960_u16.to_be_bytes();
-        expected.extend([(false, 1000, [5, 0x8A, high, low]); 3]);
-        for (n, expected) in expected.into_iter().enumerate() {
-            let Slot::Event { marker, timestamp, payload, .. } = sender.slot(1000 + 160 * n as u32, 20, 8_000) else {
-                panic!("slot {n} is audio");
-            };
-            assert_eq!((marker, timestamp, payload), expected);
-        }
-        assert_eq!(sender.slot(9000, 20, 8_000), Slot::Audio);
-    }
-
-    #[test]
-    fn only_keys_of_a_telephone_are_taken_and_timing_is_kept_within_what_switches_hear() {
-        assert!(matches!(QueuedDigit::new('x', DigitTiming::default()), Err(EngineError::BadDigit('x'))));
-        assert!(QueuedDigit::new('a', DigitTiming::default()).is_ok());
-        let short = DigitTiming { duration: Duration::ZERO, gap: Duration::from_secs(900) };
-        let digit = QueuedDigit::new('1', short).unwrap();
-        assert_eq!((digit.duration_ms, digit.gap_ms), (40, 8_000));
-    }
-
-    #[test]
-    fn packets_of_any_length_at_any_clock_tell_the_same_duration() {
-        for (ptime_ms, clock_rate_hz) in [(10, 8_000), (20, 48_000), (30, 8_000), (40, 48_000), (60, 48_000)] {
-            let mut sender = Sender::default();
-            sender.push(QueuedDigit::new('5', DigitTiming::default()).unwrap());
-            let mut receiver = Receiver::default();
-            let (mut heard, mut events) = (None, 0);
-            for n in 0..100_u32 {
-                let timestamp = n * u32::from(ptime_ms) * clock_rate_hz / 1_000;
-                if let Slot::Event { timestamp, payload, .. } = sender.slot(timestamp, ptime_ms, clock_rate_hz) {
-                    events += 1;
-                    heard = heard.or(receiver.on_packet(at(0), timestamp, clock_rate_hz, &payload));
-                }
-            }
-            assert_eq!(events, 120 / u32::from(ptime_ms) + 3);
-            assert_eq!(heard, Some(Heard { digit: '5', duration: Duration::from_millis(120) }), "{ptime_ms} ms");
-        }
-    }
-
-    #[test]
-    fn a_key_is_let_go_when_the_duration_field_is_full() {
-        let mut sender = Sender::default();
-        let long = DigitTiming { duration: Duration::from_secs(8), gap: Duration::ZERO };
-        sender.push(QueuedDigit::new('5', long).unwrap());
-        let mut last = 0;
-        while let Slot::Event { payload: [_, _, high, low], .. } = sender.slot(0, 20, 48_000) {
-            let duration = u16::from_be_bytes([high, low]);
-            assert!(duration >= last);
-            last = duration;
-        }
-        assert_eq!(last, 1_360 * 48);
-    }
-}
+mod tests;

@@ -14,6 +14,7 @@ use rtrb::Producer;
 use crate::bridge::{Board, Link};
 use crate::call::{CallCommand, CallControls, MAX_TAPS, MediaCall, MediaCallConfig, MediaParams};
 use crate::clock::Time;
+use crate::detect::{DetectConfig, Detectors};
 use crate::dtmf::{DigitTiming, QUEUE_DIGITS, QueuedDigit};
 use crate::error::EngineError;
 use crate::event::{CallId, MediaEvent};
@@ -393,7 +394,33 @@ impl CallHandle {
         if self.params.telephone_event.is_none() {
             return Err(EngineError::NoTelephoneEvents);
         }
-        let queued = digits.chars().map(|key| QueuedDigit::new(key, timing)).collect::<Result<Vec<_>, _>>()?;
+        self.queue_digits(digits, |key| QueuedDigit::new(key, timing))
+    }
+
+    /// Queues telephone keys to be sent as their tones, for far ends that know nothing else: all of them, or none.
+    ///
+    /// # Errors
+    /// [`EngineError::BadDigit`], [`EngineError::TooManyDigits`], [`EngineError::Busy`].
+    pub fn send_tones(&mut self, digits: &str, timing: DigitTiming) -> Result<(), EngineError> {
+        self.queue_digits(digits, |key| QueuedDigit::new(key, timing).map(QueuedDigit::in_band))
+    }
+
+    /// What is listened for in the sound from now on. Asked anew as the call is answered, and whenever else it changes; what
+    /// goes on goes on where it was.
+    ///
+    /// # Errors
+    /// [`EngineError::Busy`] if the media thread is behind, [`EngineError::Ended`] if it is gone.
+    pub fn detect(&mut self, config: &DetectConfig) -> Result<(), EngineError> {
+        let detectors = (!config.is_off()).then(|| Box::new(Detectors::new(config)));
+        self.command(CallCommand::Detect(detectors))
+    }
+
+    fn queue_digits(
+        &mut self,
+        digits: &str,
+        queued: impl Fn(char) -> Result<QueuedDigit, EngineError>,
+    ) -> Result<(), EngineError> {
+        let queued = digits.chars().map(queued).collect::<Result<Vec<_>, _>>()?;
         if queued.len() > QUEUE_DIGITS {
             return Err(EngineError::TooManyDigits { max: QUEUE_DIGITS });
         }

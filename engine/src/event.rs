@@ -4,6 +4,8 @@ use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::call::MediaFault;
+use crate::detect::{Party, Tone};
 use crate::voice::Generation;
 
 /// The number of a call, the same in every room of the daemon; shown as `c17`.
@@ -16,20 +18,57 @@ impl fmt::Display for CallId {
     }
 }
 
+/// How a key came.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum KeysBy {
+    /// As a telephone event (RFC 4733).
+    Event,
+    /// As its tones, in the audio.
+    Sound,
+}
+
 /// Something that happened in the media of a call.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum MediaEvent {
-    /// The caller pressed a key (RFC 4733). Said once a key, when it is released.
+    /// The caller pressed a key. Said once a key, when it is released.
     Digit {
         /// `0`-`9`, `*`, `#`, `A`-`D`.
         digit: char,
         /// How long it was held, as far as it was heard.
         duration: Duration,
+        /// How it came.
+        by: KeysBy,
     },
-    /// No packet has come for the configured time although the far end should be sending (case 31).
-    MediaLost,
-    /// Packets come again after [`MediaLost`](Self::MediaLost).
+    /// A tone was heard that is no speech.
+    Tone {
+        /// Which.
+        tone: Tone,
+        /// How sure that is, in percent.
+        confidence: u8,
+    },
+    /// Who has answered, by what was said first. May be said again, when the beep of a machine is heard later.
+    AnsweredBy {
+        /// Who.
+        party: Party,
+        /// How sure that is, in percent.
+        confidence: u8,
+        /// How long after the answer it became clear.
+        after: Duration,
+    },
+    /// No packet has come for the configured time although the far end should be sending (case 31). Said again when more is
+    /// known about why.
+    MediaLost {
+        /// Why, as far as it can be told.
+        fault: MediaFault,
+    },
+    /// Packets come, and yet one of the two ends hears nothing. Not a reason to end the call.
+    OneWay {
+        /// Why.
+        fault: MediaFault,
+    },
+    /// All is well again after [`MediaLost`](Self::MediaLost) or [`OneWay`](Self::OneWay).
     MediaFound,
     /// The first sample of a response goes out.
     ResponseStarted {

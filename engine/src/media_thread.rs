@@ -21,6 +21,7 @@ use crate::bridge::{LINKS_PER_CALL, LinkCommand, Links};
 use crate::call::{self, MediaCall};
 use crate::clock::Time;
 use crate::event::{CallId, MediaEvent};
+use crate::icmp;
 use crate::net::{Batch, Readiness};
 use crate::ports::ReservedPort;
 use crate::realtime::{self, Grant};
@@ -185,7 +186,7 @@ impl Loop {
         self.take_new_calls();
         self.take_orders();
         self.batch.look_at_clocks();
-        self.receive();
+        self.receive(now);
         self.links.tick(&mut self.slots, now);
         for index in 0..self.slots.len() {
             self.tick_call(index, now);
@@ -221,15 +222,19 @@ impl Loop {
         }
     }
 
-    fn receive(&mut self) {
+    fn receive(&mut self, now: Time) {
         let ready = self.readiness.look();
         let mut left = TICK_SHARE;
         // not always the same ones first, so that floods on some sockets leave something for the others
         self.first = self.first.wrapping_add(1);
         for n in 0..ready {
-            let token = self.readiness.ready(self.first.wrapping_add(n) % ready);
+            let at = self.first.wrapping_add(n) % ready;
+            let token = self.readiness.ready(at);
             let index = usize::try_from(token >> 1).unwrap_or(usize::MAX);
             let Some(Some(call)) = self.slots.get_mut(index) else { continue };
+            if self.readiness.has_error(at) {
+                take_errors(call, token & 1 != 0, now);
+            }
             if left == 0 {
                 self.figures.deferred_drains.add(1);
                 continue;
@@ -248,7 +253,8 @@ impl Loop {
         call.media.tick(now);
         while let Some(packet) = call.media.poll_transmit() {
             let socket = if packet.rtcp { &call.port.rtcp } else { &call.port.rtp };
-            let failed = socket.send_to(packet.bytes, packet.to).is_err();
+            // an error may be about an earlier packet (ICMP): then this one was not even tried
+            let failed = (0..2).all(|_| socket.send_to(packet.bytes, packet.to).is_err());
             if failed {
                 call.media.counters().send_failures.add(1);
             }
@@ -283,6 +289,14 @@ impl Loop {
         self.readiness.remove(&call.port.rtcp);
         self.figures.calls.fetch_sub(1, Ordering::Relaxed);
         Some(call)
+    }
+}
+
+/// Takes what came back as undeliverable. A far end that listens to no reports is none that does not listen.
+fn take_errors(call: &mut RunningCall, rtcp: bool, now: Time) {
+    let socket = if rtcp { &call.port.rtcp } else { &call.port.rtp };
+    if icmp::take_unreachable(socket) && !rtcp {
+        call.media.note_unreachable(now);
     }
 }
 

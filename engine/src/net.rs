@@ -50,6 +50,11 @@ impl Readiness {
         self.count
     }
 
+    /// Whether that socket has an error to tell.
+    pub(crate) fn has_error(&self, index: usize) -> bool {
+        self.events[..self.count].get(index).is_some_and(|event| event.events().contains(EpollFlags::EPOLLERR))
+    }
+
     /// The token of a socket that [`look`](Self::look) found.
     pub(crate) fn ready(&self, index: usize) -> u64 {
         self.events[..self.count].get(index).map_or(u64::MAX, EpollEvent::data)

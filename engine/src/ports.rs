@@ -13,6 +13,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::error::EngineError;
+use crate::icmp;
 
 /// How long a port rests after a call. The far end of a call that has ended stops sending within a round trip and its
 /// own jitter buffer; 2 s covers satellite links.
@@ -136,6 +137,8 @@ fn bind(address: SocketAddr) -> io::Result<UdpSocket> {
     let socket = UdpSocket::bind(address)?;
     socket.set_nonblocking(true)?;
     set_option(&socket, libc::SOL_SOCKET, libc::SO_TIMESTAMPNS, 1)?;
+    let (level, name) = icmp::option(&address);
+    let _ = set_option(&socket, level, name, 1); // without it nobody is told that the far end does not listen
     // marking is a courtesy to routers: without it the call works
     let _ = match address {
         SocketAddr::V4(_) => set_option(&socket, libc::IPPROTO_IP, libc::IP_TOS, TOS_EXPEDITED),

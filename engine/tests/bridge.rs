@@ -16,7 +16,14 @@ fn connect(middle: &mut Engine, outer: &mut Engine, id: u32) -> (CallHandle, Cal
     let (port, far) = (middle.reserve_port().unwrap(), outer.reserve_port().unwrap());
     let params = |to: u16| MediaParams::new(SocketAddr::from((Ipv4Addr::LOCALHOST, to)), Codec::Pcmu, 0);
     let (here, there) = (params(far.port()), params(port.port()));
-    let setup = |port, media| CallSetup { id: CallId(id), label: format!("c{id}"), port, media, record_to: None };
+    let setup = |port, media| CallSetup {
+        id: CallId(id),
+        label: format!("c{id}"),
+        far_end: String::new(),
+        port,
+        media,
+        record_to: None,
+    };
     (middle.add_call(setup(port, here)).unwrap(), outer.add_call(setup(far, there)).unwrap())
 }
 

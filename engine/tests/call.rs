@@ -7,8 +7,9 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use mr_sip_engine::call::{CallCommand, MediaParams};
+use mr_sip_engine::detect::Detectors;
 use mr_sip_engine::dtmf::QueuedDigit;
-use mr_sip_engine::{Codec, DigitTiming, MediaEvent, TICK, WriteResult};
+use mr_sip_engine::{Codec, DetectConfig, DigitTiming, KeysBy, MediaEvent, MediaFault, TICK, WriteResult};
 use pair::{Link, Pair, header, keys, params, voice};
 use proptest::prelude::*;
 
@@ -123,10 +124,11 @@ fn lost_media_is_told_once_and_so_is_its_return_and_a_hold_is_no_loss() {
     pair.run(1_000);
     pair.link.loss_percent = 100;
     pair.run(3_000);
-    assert_eq!(pair.ends[0].events, [MediaEvent::MediaLost]);
+    let lost = MediaEvent::MediaLost { fault: MediaFault::NoPackets };
+    assert_eq!(pair.ends[0].events, [lost.clone()]);
     pair.link.loss_percent = 0;
     pair.run(1_000);
-    assert_eq!(pair.ends[0].events, [MediaEvent::MediaLost, MediaEvent::MediaFound]);
+    assert_eq!(pair.ends[0].events, [lost, MediaEvent::MediaFound]);
 
     let held = MediaParams { send: false, receive: false, ..params(pair.ends[1].address) };
     assert!(pair.ends[0].controls.commands.push(CallCommand::update(held)).is_ok());
@@ -261,5 +263,32 @@ proptest! {
         // each one may be bad on both ports, and look enough like a new stream to make one genuine packet look odd
         prop_assert!(pair.stats(0).bad_packets <= 3 * number + 1, "{} of {}", pair.stats(0).bad_packets, number);
         prop_assert!(pair.stats(0).sent as usize >= heard.len() / 160 - 1);
+    }
+}
+
+#[test]
+fn keys_as_tones_are_heard_at_the_far_end_and_never_twice_beside_events() {
+    let listening = DetectConfig { keys: true, ..DetectConfig::default() };
+    for events in [false, true] {
+        let agree = move |_, params: MediaParams| MediaParams {
+            telephone_event: params.telephone_event.filter(|_| events),
+            ..params
+        };
+        let mut pair = Pair::with(Link { delay_ms: 30, jitter_ms: 10, ..Link::default() }, 12, agree);
+        let detectors = Some(Box::new(Detectors::new(&listening)));
+        assert!(pair.ends[1].controls.commands.push(CallCommand::Detect(detectors)).is_ok());
+        pair.run(500);
+        let all = "0123456789*#ABCD";
+        for key in all.chars() {
+            let digit = QueuedDigit::new(key, DigitTiming::default()).unwrap();
+            let digit = if events { digit } else { digit.in_band() };
+            assert!(pair.ends[0].controls.commands.push(CallCommand::Digit(digit)).is_ok());
+        }
+        pair.run(5_000);
+        assert_eq!(keys(&pair.ends[1].events), all, "events: {events}");
+        let by = if events { KeysBy::Event } else { KeysBy::Sound };
+        let same = |event: &MediaEvent| matches!(event, MediaEvent::Digit { by: way, .. } if *way == by);
+        assert!(pair.ends[1].events.iter().all(same));
+        assert_eq!(pair.stats(0).digits_sent, 16);
     }
 }

@@ -7,8 +7,8 @@ use mr_sip_engine::codec::Encoder;
 use mr_sip_engine::realtime::{self, GuardedAllocator};
 use mr_sip_engine::rtp::srtp::SrtpSession;
 use mr_sip_engine::{
-    CallHandle, CallId, CallSetup, CallStats, Codec, DigitTiming, EarTap, Engine, EngineConfig, Link, MasterKey,
-    MediaEvent, MediaParams, RecordingState, Source, SrtpParams, SrtpSuite, TelephoneEvent,
+    CallHandle, CallId, CallSetup, CallStats, Codec, DetectConfig, DigitTiming, EarTap, Engine, EngineConfig, Link,
+    MasterKey, MediaEvent, MediaParams, RecordingState, Source, SrtpParams, SrtpSuite, TelephoneEvent,
 };
 
 #[global_allocator]
@@ -32,6 +32,16 @@ fn agreed(number: u32, remote: SocketAddr) -> MediaParams {
         rtcp_mux: number.is_multiple_of(3),
         srtp: suite.map(|suite| SrtpParams { suite, local: key(number), remote: key(number + 1) }),
         ..MediaParams::new(remote, codec, payload_type)
+    }
+}
+
+/// What is listened for besides words: each on some calls, some for a second only, some for nothing any more.
+fn listening(number: u32) -> DetectConfig {
+    DetectConfig {
+        keys: number & 2 != 0,
+        progress: number & 4 != 0,
+        answered_by: number & 8 != 0,
+        tones_for: (number & 16 != 0).then_some(Duration::from_secs(1)),
     }
 }
 
@@ -174,7 +184,10 @@ fn a_hundred_busy_calls_allocate_and_free_nothing_on_the_media_thread() {
             media,
             record_to,
         };
-        let handle = engine.add_call(setup).unwrap();
+        let mut handle = engine.add_call(setup).unwrap();
+        if number.is_multiple_of(2) {
+            handle.detect(&listening(number)).unwrap();
+        }
         (handle, far_end)
     };
     let mut calls: Vec<_> = (0..CALLS).map(|number| add(&mut engine, number)).collect();
@@ -202,6 +215,10 @@ fn a_hundred_busy_calls_allocate_and_free_nothing_on_the_media_thread() {
                 33..36 => handle.voice().duck(random.bool()),
                 36..38 => {
                     let _ = handle.send_digits("19#", DigitTiming::default());
+                    let _ = handle.send_tones("5", DigitTiming::default());
+                }
+                43..46 => {
+                    let _ = handle.detect(&listening(random.u32(..)));
                 }
                 38..40 => subscribers.extend(handle.subscribe()),
                 40..42 => {

@@ -5,7 +5,7 @@ mod pair;
 
 use std::net::SocketAddr;
 
-use mr_sip_engine::{MasterKey, MediaEvent, MediaParams, SrtpParams, SrtpSuite};
+use mr_sip_engine::{MasterKey, MediaEvent, MediaFault, MediaParams, SrtpParams, SrtpSuite};
 use pair::{Link, Pair, keys, voice};
 
 const SUITES: [SrtpSuite; 2] = [SrtpSuite::AesCm128HmacSha1_80, SrtpSuite::AesCm128HmacSha1_32];
@@ -95,7 +95,10 @@ fn plain_packets_are_not_taken_on_an_encrypted_call_and_do_not_latch() {
     let stats = pair.stats(1);
     assert_eq!((stats.srtp_unauthentic, stats.received), (100, 0));
     assert!(pair.ends[1].heard.iter().all(|s| s.abs() < 0.01));
-    assert!(pair.ends[1].events.contains(&MediaEvent::MediaLost), "they are no sign of life either");
+    assert!(
+        pair.ends[1].events.contains(&MediaEvent::MediaLost { fault: MediaFault::NotAuthenticated }),
+        "they are no sign of life either"
+    );
     pair.link.loss_percent = 0;
     pair.run(1_000);
     let stats = pair.stats(1);
@@ -193,5 +196,5 @@ fn case_26_and_27_stun_and_dtls_are_counted_and_not_answered() {
         pair.ends[0].media.on_packet(pair.now, from, &mut binding.clone());
         pair.run(20);
     }
-    assert!(pair.ends[0].events.contains(&MediaEvent::MediaLost));
+    assert!(pair.ends[0].events.contains(&MediaEvent::MediaLost { fault: MediaFault::NoPackets }));
 }

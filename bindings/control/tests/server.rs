@@ -41,7 +41,7 @@ fn join(daemon: &mut Daemon, params: Value) -> (Frames, ClientId, String) {
 }
 
 fn digit(call: CallId) -> Event {
-    Event::CallDtmf { call, digit: '5', duration_ms: 100 }
+    Event::CallDtmf { call, digit: '5', duration_ms: 100, via: DigitsVia::Rfc4733 }
 }
 
 fn warning() -> Event {

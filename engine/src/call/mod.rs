@@ -13,6 +13,8 @@
 //! - An answered call always sends: voice, or comfort silence, or telephone events, one packet every packet time.
 
 mod bridged;
+mod health;
+mod listening;
 mod params;
 mod receive;
 mod send;
@@ -27,6 +29,7 @@ use rtrb::{Consumer, Producer, RingBuffer};
 use crate::TICK;
 use crate::clock::Time;
 use crate::codec::Encoder;
+use crate::detect::Detectors;
 use crate::dtmf::{self, QueuedDigit, Slot};
 use crate::event::{CallId, MediaEvent};
 use crate::jack::JackCall;
@@ -41,6 +44,8 @@ use crate::stats::Counters;
 use crate::tap::{EarTap, TapSource, tap};
 use crate::voice::{Voice, VoiceReader, voice};
 use bridged::Bridged;
+use health::Health;
+pub use health::MediaFault;
 use params::MAX_SENT_SAMPLES;
 pub use params::{MediaParams, MediaParts};
 
@@ -107,6 +112,8 @@ pub enum CallCommand {
     Record(Option<Box<RecordTap>>),
     /// The recording pauses, or goes on.
     PauseRecording(bool),
+    /// Other detectors, or none.
+    Detect(Option<Box<Detectors>>),
 }
 
 impl CallCommand {
@@ -126,6 +133,8 @@ pub enum Retired {
     Parts(Box<MediaParts>),
     /// A recording that is over.
     Record(Box<RecordTap>),
+    /// Detectors that are done.
+    Detectors(Box<Detectors>),
 }
 
 /// A packet to be sent.
@@ -166,7 +175,8 @@ pub struct MediaCall {
     keys_in: dtmf::Receiver,
     heard_at: Time,
     media_lost_after: Duration,
-    media_lost: bool,
+    health: Health,
+    detectors: Option<Box<Detectors>>,
     /// What was heard while the packet to be sent is collected.
     caller: [f32; MAX_SENT_SAMPLES],
 
@@ -236,7 +246,8 @@ impl MediaCall {
             keys_in: dtmf::Receiver::default(),
             heard_at: config.start,
             media_lost_after: config.media_lost_after,
-            media_lost: false,
+            health: Health::default(),
+            detectors: None,
             caller: [0.0; MAX_SENT_SAMPLES],
             encoder,
             voice: reader,
@@ -366,6 +377,7 @@ impl MediaCall {
                         self.counters.lost_events.add(1);
                     }
                 }
+                CallCommand::Detect(next) => self.swap_detectors(next),
                 CallCommand::Tap(source) => self.retired = self.taps.push(source).err().map(Retired::Tap),
                 CallCommand::Record(next) => {
                     self.retired = std::mem::replace(&mut self.record, next).map(Retired::Record);
@@ -386,10 +398,13 @@ impl MediaCall {
         if next.receive && !self.params.receive {
             self.heard_at = self.tick_due; // a hold is no silence (case 32)
         }
+        if next.send != self.params.send || next.remote != self.params.remote {
+            self.health.sending_changes(self.counters.sent.get());
+        }
         if next.send && !self.params.send {
             self.mark_next = true;
         }
-        if next.telephone_event.is_none() || !next.send {
+        if (next.telephone_event.is_none() && self.params.telephone_event.is_some()) || !next.send {
             self.keys_out.clear();
             self.slot = Slot::Audio;
         }
@@ -413,11 +428,7 @@ impl MediaCall {
 
     /// Lost media and reports.
     pub(crate) fn watch(&mut self, now: Time) {
-        let silent = self.params.receive && now.since(self.heard_at) >= self.media_lost_after;
-        if silent != self.media_lost {
-            self.media_lost = silent;
-            self.say(if silent { MediaEvent::MediaLost } else { MediaEvent::MediaFound });
-        }
+        self.look_at_health(now);
         if now >= self.report_due {
             self.report(now);
         }

@@ -6,6 +6,7 @@ use super::{MediaCall, MediaEvent};
 use crate::clock::{Time, read_clock};
 use crate::codec::{COMFORT_NOISE_PAYLOAD_TYPE, Codec};
 use crate::dtmf;
+use crate::event::KeysBy;
 use crate::playout::{AudioPacket, Inserted};
 use crate::rtp::demux::Datagram;
 use crate::rtp::packet::{Packet, peek};
@@ -44,7 +45,7 @@ impl MediaCall {
         if let Some(srtp) = &mut self.srtp {
             match srtp.unprotect_rtcp(arrival, datagram) {
                 Ok(plain) => length = plain,
-                Err(refusal) => return self.count_refused(refusal),
+                Err(refusal) => return self.count_refused(arrival, refusal),
             }
         }
         let Some(report) = datagram.get(..length).and_then(|plain| rtcp::parse(plain, self.ssrc)) else {
@@ -53,6 +54,9 @@ impl MediaCall {
         };
         if let Some(echo) = report.sender_report {
             self.last_sender_report = Some((echo, arrival));
+        }
+        if report.is_report {
+            self.health.on_report(report.about_us.map(|block| block.highest_sequence), self.counters.sent.get());
         }
         if let Some(about_us) = report.about_us {
             let loss = f32::from(about_us.fraction_lost) / 256.0;
@@ -71,15 +75,19 @@ impl MediaCall {
         let length = if self.srtp.is_none() { Some(datagram.len()) } else { self.decrypt(arrival, source, datagram) };
         let Some(length) = length else { return };
         let packet = datagram.get(..length).and_then(Packet::parse);
-        let Some((packet, kind)) = packet.and_then(|p| Some((p, self.kind(p.payload_type)?))) else {
+        let Some(packet) = packet else {
             self.counters.bad_packets.add(1);
             return;
+        };
+        let Some(kind) = self.kind(packet.payload_type) else {
+            return self.on_unknown_payload(arrival, source, packet.payload_type);
         };
         match self.latch.judge(arrival, source, packet.ssrc, packet.sequence) {
             Verdict::Accept => {}
             Verdict::Moved => self.counters.relatches.add(1),
             Verdict::Foreign => {
                 self.counters.foreign_packets.add(1);
+                self.health.note_foreign(arrival, source);
                 return;
             }
         }
@@ -94,6 +102,9 @@ impl MediaCall {
             Kind::Keys { clock_rate_hz } => {
                 self.count(&packet);
                 self.playout.note_other(packet.ssrc, packet.sequence);
+                if let Some(detectors) = &mut self.detectors {
+                    detectors.on_event();
+                }
                 let heard = self.keys_in.on_packet(arrival, packet.timestamp, clock_rate_hz, packet.payload);
                 if let Some(heard) = heard {
                     self.on_key(heard);
@@ -101,6 +112,7 @@ impl MediaCall {
             }
             Kind::Noise => {
                 self.count(&packet);
+                self.health.note_noise(arrival);
                 if let Some(&level) = packet.payload.first() {
                     self.playout.comfort_noise(packet.ssrc, packet.sequence, level & 0x7F);
                 }
@@ -111,27 +123,42 @@ impl MediaCall {
     /// Decrypts a packet that may be the far end's; its length, or `None` if it was counted and is done with. Whom to
     /// believe is only ever decided by what was authentic, but what is foreign anyhow costs no decryption.
     fn decrypt(&mut self, arrival: Time, source: SocketAddr, datagram: &mut [u8]) -> Option<usize> {
-        let Some((_, ssrc)) = peek(datagram).filter(|&(payload_type, _)| self.kind(payload_type).is_some()) else {
+        let Some((payload_type, ssrc)) = peek(datagram) else {
             self.counters.bad_packets.add(1);
             return None;
         };
+        if self.kind(payload_type).is_none() {
+            self.on_unknown_payload(arrival, source, payload_type);
+            return None;
+        }
         if !self.latch.may_accept(arrival, source, ssrc) {
             self.counters.foreign_packets.add(1);
+            self.health.note_foreign(arrival, source);
             return None;
         }
         match self.srtp.as_mut()?.unprotect_rtp(arrival, datagram) {
             Ok(length) => Some(length),
             Err(refusal) => {
-                self.count_refused(refusal);
+                self.count_refused(arrival, refusal);
                 None
             }
         }
     }
 
-    fn count_refused(&self, refusal: Refusal) {
+    fn on_unknown_payload(&mut self, arrival: Time, source: SocketAddr, payload_type: u8) {
+        self.counters.bad_packets.add(1);
+        if self.latch.is_far_host(source) {
+            self.health.note_unknown_payload(arrival, payload_type);
+        }
+    }
+
+    fn count_refused(&mut self, arrival: Time, refusal: Refusal) {
         match refusal {
             Refusal::Malformed => self.counters.bad_packets.add(1),
-            Refusal::Unauthentic => self.counters.srtp_unauthentic.add(1),
+            Refusal::Unauthentic => {
+                self.counters.srtp_unauthentic.add(1);
+                self.health.note_unauthentic(arrival);
+            }
             Refusal::Replayed => self.counters.srtp_replayed.add(1),
         }
     }
@@ -159,7 +186,10 @@ impl MediaCall {
             payload: packet.payload,
         };
         match self.playout.insert(arrival, &audio) {
-            Inserted::Accepted => self.count(packet),
+            Inserted::Accepted => {
+                self.health.audio_came = true;
+                self.count(packet);
+            }
             Inserted::Late => {
                 self.count(packet);
                 self.counters.late.add(1);
@@ -193,7 +223,10 @@ impl MediaCall {
     }
 
     pub(super) fn on_key(&mut self, heard: dtmf::Heard) {
+        if self.detectors.as_mut().is_some_and(|detectors| detectors.told_already(heard.digit)) {
+            return;
+        }
         self.counters.digits_received.add(1);
-        self.say(MediaEvent::Digit { digit: heard.digit, duration: heard.duration });
+        self.say(MediaEvent::Digit { digit: heard.digit, duration: heard.duration, by: KeysBy::Event });
     }
 }

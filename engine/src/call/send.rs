@@ -23,14 +23,15 @@ impl MediaCall {
         for tap in &mut self.taps {
             tap.push(caller, &self.counters);
         }
+        if self.detectors.is_some() {
+            self.detect(at);
+        }
         if let Some(heard) = self.keys_in.on_tick(now) {
             self.on_key(heard);
         }
-        if at == 0
-            && self.params.send
-            && let Some(keys) = self.params.telephone_event
-        {
-            self.slot = self.keys_out.slot(self.timestamp, self.params.sent_ptime_ms(), keys.clock_rate_hz);
+        if at == 0 && self.params.send {
+            let clock_rate_hz = self.params.telephone_event.map_or(8_000, |keys| keys.clock_rate_hz);
+            self.slot = self.keys_out.slot(self.timestamp, self.params.sent_ptime_ms(), clock_rate_hz);
         }
         if !self.is_skipped() {
             if self.jack.is_some() {
@@ -125,7 +126,7 @@ impl MediaCall {
         let payload = &mut self.rtp_out[HEADER_BYTES..];
         let key = self.params.telephone_event.zip(match self.slot {
             Slot::Event { marker, timestamp, payload, ends } => Some((marker, timestamp, payload, ends)),
-            Slot::Audio => None,
+            Slot::Audio | Slot::Tone { .. } => None,
         });
         let length = if let Some((keys, (first, start, event, ends))) = key {
             self.outgoing.fill(0.0);
@@ -138,7 +139,11 @@ impl MediaCall {
             payload[..dtmf::EVENT_BYTES].copy_from_slice(&event);
             dtmf::EVENT_BYTES
         } else {
-            if collected < samples {
+            if let Slot::Tone { ends } = self.slot {
+                self.voice.idle(&mut emit);
+                self.keys_out.sound(&mut self.outgoing[..samples]);
+                counters.digits_sent.add(u64::from(ends));
+            } else if collected < samples {
                 self.voice.pull(&mut self.outgoing[collected..samples], counters, &mut emit);
             }
             self.bridged.add_to(&mut self.outgoing[..samples]);

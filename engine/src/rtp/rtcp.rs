@@ -17,6 +17,8 @@ pub const MAX_REPORT_BYTES: usize = 28 + REPORT_BLOCK_BYTES + 32;
 /// What the far end tells about itself and about what it hears of us.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Received {
+    /// Whether there is a sender or receiver report in it at all.
+    pub is_report: bool,
     /// The middle 32 bits of the NTP time of its sender report, to be echoed.
     pub sender_report: Option<u32>,
     /// The block about our stream.
@@ -28,6 +30,8 @@ pub struct Received {
 pub struct AboutUs {
     /// Lost since its last report, in 256ths.
     pub fraction_lost: u8,
+    /// The highest sequence number that it has, with its cycles.
+    pub highest_sequence: u32,
     /// In units of the RTP clock.
     pub jitter: u32,
     /// Echo of our sender report's time, 0 if it has none.
@@ -72,6 +76,7 @@ pub fn parse(bytes: &[u8], our_ssrc: u32) -> Option<Received> {
             RECEIVER_REPORT => packet.get(8..)?,
             _ => &[],
         };
+        received.is_report |= matches!(kind, SENDER_REPORT | RECEIVER_REPORT);
         let about_us = blocks
             .chunks_exact(REPORT_BLOCK_BYTES)
             .take(usize::from(first & 0x1F))
@@ -79,6 +84,7 @@ pub fn parse(bytes: &[u8], our_ssrc: u32) -> Option<Received> {
         if let Some(block) = about_us {
             received.about_us = Some(AboutUs {
                 fraction_lost: block[4],
+                highest_sequence: word(block, 8)?,
                 jitter: word(block, 12)?,
                 last_sender_report: word(block, 16)?,
                 delay_since: word(block, 20)?,

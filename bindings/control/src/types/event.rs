@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::call::{Call, CallId, CallState, Cause, Direction, Hold, RecordingState};
 use super::method::BridgeMode;
+use super::sound::{AnsweredBy, DigitsVia, MediaReason, Tone};
 use super::status::{AccountState, JackState};
 
 /// Whether the far end's media arrives.
@@ -12,8 +13,11 @@ use super::status::{AccountState, JackState};
 pub enum MediaState {
     /// Nothing has come for a while.
     Lost,
-    /// It comes again.
+    /// It comes again, and goes both ways.
     Found,
+    /// Packets come, and yet one end hears nothing. Not a reason for the daemon to end the call.
+    #[serde(rename = "one_way")]
+    OneWay,
 }
 
 /// How far a transfer has come.
@@ -94,14 +98,45 @@ pub enum Event {
         digit: char,
         /// How long it was held.
         duration_ms: u64,
+        /// How it came.
+        #[serde(default)]
+        via: DigitsVia,
     },
     /// The far end's media stopped or came back.
     #[serde(rename = "call.media")]
     CallMedia {
         /// Which call.
         call: CallId,
-        /// Which of the two.
+        /// Which of them.
         state: MediaState,
+        /// Why, as far as it is known; told again when more is known. Absent when found.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        reason: Option<MediaReason>,
+        /// The same in an administrator's words, with the addresses.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        detail: Option<String>,
+    },
+    /// A tone of the network's, a fax, or an answering machine's beep was heard. A guess; nothing is done about it.
+    #[serde(rename = "call.tone")]
+    CallTone {
+        /// Which call.
+        call: CallId,
+        /// What it is.
+        tone: Tone,
+        /// How sure that is, 0 to 1.
+        confidence: f64,
+    },
+    /// Who has answered, by what was said first. A guess; nothing is done about it. May come again, surer.
+    #[serde(rename = "call.answered_by")]
+    CallAnsweredBy {
+        /// Which call.
+        call: CallId,
+        /// Who.
+        by: AnsweredBy,
+        /// How sure that is, 0 to 1.
+        confidence: f64,
+        /// How long after the answer it became clear.
+        after_ms: u64,
     },
     /// A call was put on hold, by us or by the far end, or taken off it.
     #[serde(rename = "call.held")]
@@ -328,6 +363,8 @@ impl Event {
         "call.state",
         "call.dtmf",
         "call.media",
+        "call.tone",
+        "call.answered_by",
         "call.held",
         "call.reoffer",
         "call.transfer",
@@ -355,6 +392,8 @@ impl Event {
             | Self::CallState { call, .. }
             | Self::CallDtmf { call, .. }
             | Self::CallMedia { call, .. }
+            | Self::CallTone { call, .. }
+            | Self::CallAnsweredBy { call, .. }
             | Self::CallHeld { call, .. }
             | Self::CallReoffer { call, .. }
             | Self::CallTransfer { call, .. }

@@ -8,6 +8,7 @@ mod error;
 mod event;
 mod message;
 mod method;
+mod sound;
 mod status;
 
 pub use call::{
@@ -25,4 +26,5 @@ pub use method::{
     RecordStart, RecordStartReply, RecordStop, Request, ResponseEnd, ResponseEndReply, ResponseStart,
     ResponseStartReply, SipBan, SipBans, SipBansReply, SipUnban, SubscribeReply, TraceFormat, TraceMessage, TraceReply,
 };
+pub use sound::{AnsweredBy, Detect, DigitsVia, MediaReason, Tone};
 pub use status::{Account, AccountState, JackState, Status};

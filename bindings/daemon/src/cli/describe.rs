@@ -1,8 +1,8 @@
 //! Events in words: a ladder with the far end on the left and us on the right.
 
 use control::types::{
-    Account, AccountState, BridgeMode, Call, CallState, Direction, Event, Hold, JackState, MediaState, Speaker,
-    TransferState,
+    Account, AccountState, AnsweredBy, BridgeMode, Call, CallState, Direction, Event, Hold, JackState, MediaState,
+    Speaker, Tone, TransferState,
 };
 
 use super::console::{Look, clean};
@@ -35,6 +35,19 @@ const KEY: &str = "34";
 const ALARM: &str = "31";
 const PLAIN: &str = "";
 
+fn tone_words(tone: Tone) -> &'static str {
+    match tone {
+        Tone::Ringback => "it rings",
+        Tone::Busy => "busy tone",
+        Tone::Congestion => "no way through (congestion tone)",
+        Tone::Sit => "the number cannot be reached (three rising tones)",
+        Tone::Dial => "dial tone",
+        Tone::Fax => "a fax",
+        Tone::Beep => "the beep of an answering machine",
+        Tone::Other => "a tone",
+    }
+}
+
 pub(super) fn event(event: &Event) -> Shown {
     match event {
         Event::CallIncoming { from, to, display_name, .. } => {
@@ -63,7 +76,23 @@ pub(super) fn event(event: &Event) -> Shown {
             }
         }
         Event::CallDtmf { digit, duration_ms, .. } => Shown::Line(KEY, format!("──▶ key {digit} ({duration_ms} ms)")),
-        Event::CallMedia { state: MediaState::Lost, .. } => Shown::Line(ALARM, "no audio arrives".into()),
+        Event::CallMedia { state: MediaState::Lost, detail, .. } => {
+            Shown::Line(ALARM, detail.as_deref().map_or_else(|| "no audio arrives".into(), clean))
+        }
+        Event::CallMedia { state: MediaState::OneWay, detail, .. } => {
+            Shown::Line(ALARM, detail.as_deref().map_or_else(|| "audio goes one way only".into(), clean))
+        }
+        Event::CallTone { tone, confidence, .. } => {
+            Shown::Line(STATE, format!("──▶ {} ({:.0} % sure)", tone_words(*tone), confidence * 100.0))
+        }
+        Event::CallAnsweredBy { by, confidence, after_ms, .. } => {
+            let who = match by {
+                AnsweredBy::Person => "a person answered",
+                AnsweredBy::Machine => "a machine answered",
+                AnsweredBy::Unknown => "nobody says a word",
+            };
+            Shown::Line(STATE, format!("──▶ {who} ({:.0} % sure, after {})", confidence * 100.0, seconds(*after_ms)))
+        }
         Event::CallMedia { state: MediaState::Found, .. } => Shown::Line(STATE, "audio arrives again".into()),
         Event::SpeechStart { .. } => Shown::Passing("…".into()),
         Event::TranscriptPartial { text, .. } => Shown::Passing(clean(text)),

@@ -25,7 +25,8 @@ use self::account::ENVIRONMENT_ACCOUNT;
 pub use self::account::{Account, Transport};
 pub use self::dialing::{Dialing, Emergency};
 pub use self::rooms::{
-    Asr, CodecName, Control, Jack, JackClients, JackConnect, JackMode, Media, Recording, Srtp, Turns,
+    Asr, CodecName, Control, Detect, DigitsWithoutEvents, InbandDigits, Jack, JackClients, JackConnect, JackMode,
+    Media, Recording, Srtp, Turns,
 };
 pub use self::secret::Secret;
 pub use self::sip::{IncomingPolicy, ReferPolicy, Sip, Strangers};
@@ -59,6 +60,7 @@ pub struct Config {
     pub jack: Jack,
     pub asr: Asr,
     pub turns: Turns,
+    pub detect: Detect,
     pub recording: Recording,
     pub control: Control,
 }

@@ -1,4 +1,4 @@
-//! The tables that are a handful of keys each: `[media]`, `[jack]`, `[asr]`, `[turns]`, `[recording]`, `[control]`.
+//! The tables that are a handful of keys each: `[media]`, `[jack]`, `[asr]`, `[turns]`, `[detect]`, `[recording]`, `[control]`.
 
 use std::net::IpAddr;
 use std::ops::RangeInclusive;
@@ -19,6 +19,7 @@ pub struct Media {
     pub cores: Vec<usize>,
     pub realtime: bool,
     pub lost_after_s: u64,
+    pub digits_without_events: DigitsWithoutEvents,
 }
 
 impl Default for Media {
@@ -32,6 +33,7 @@ impl Default for Media {
             cores: Vec::new(),
             realtime: true,
             lost_after_s: 30,
+            digits_without_events: DigitsWithoutEvents::Info,
         }
     }
 }
@@ -165,6 +167,44 @@ pub struct Turns {
 impl Default for Turns {
     fn default() -> Self {
         Self { end_of_turn_ms: 500, barge_in: true }
+    }
+}
+
+/// How keys go to a far end that knows no telephone events.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum DigitsWithoutEvents {
+    /// By SIP INFO.
+    Info,
+    /// As tones in the audio.
+    Inband,
+}
+
+/// Whether keys are listened for in the audio.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum InbandDigits {
+    /// Where the far end agreed to no telephone events.
+    Auto,
+    /// On every call.
+    On,
+    /// Never.
+    Off,
+}
+
+/// What is listened for besides words.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Detect {
+    pub digits: InbandDigits,
+    pub progress: bool,
+    pub answered_by: bool,
+    pub after_answer_s: u64,
+}
+
+impl Default for Detect {
+    fn default() -> Self {
+        Self { digits: InbandDigits::Auto, progress: true, answered_by: true, after_answer_s: 30 }
     }
 }
 

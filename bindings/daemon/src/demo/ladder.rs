@@ -102,6 +102,7 @@ impl<W: Write> Ladder<W> {
             Event::CallMedia { state, .. } => self.note(match state {
                 MediaState::Lost => "no packets come from the caller",
                 MediaState::Found => "packets come again",
+                MediaState::OneWay => "audio goes one way only",
             }),
             Event::JackState { state } => self.note(&format!("JACK: {state:?}")),
             Event::DaemonWarning { text } => self.line("31", &format!("warning: {text}")),

@@ -9,6 +9,7 @@ use engine::{CallHandle, CallStats, ReservedPort};
 use serde_json::{Map, Value, json};
 use signaling::sdp::{Direction as MediaDirection, LocalMedia, Negotiation};
 
+use super::detect::Listening;
 use super::digits::InfoDigits;
 use super::recording::Recorded;
 use super::speech::AgentSpeech;
@@ -79,6 +80,8 @@ pub(crate) struct CallRecord {
     pub(crate) hold: Option<Hold>,
     /// The far end takes digits as telephone events.
     pub(crate) takes_digits: bool,
+    /// What is listened for besides words.
+    pub(crate) listening: Listening,
     /// Digits that wait to go by INFO.
     pub(crate) info_digits: InfoDigits,
     /// An offer of ours is out; the direction that was before, should it be refused.
@@ -140,6 +143,7 @@ impl CallRecord {
             srtp: None,
             hold: None,
             takes_digits: false,
+            listening: Listening::default(),
             info_digits: InfoDigits::default(),
             reoffering: None,
             early: None,

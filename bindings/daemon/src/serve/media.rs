@@ -18,20 +18,17 @@ impl Switchboard {
         let call = CallId(number);
         let Some(record) = self.calls.get_mut(&number) else { return };
         match event {
-            MediaEvent::Digit { digit, duration } => {
-                self.notify(&Event::CallDtmf { call, digit, duration_ms: duration.as_millis() as u64 });
-            }
-            MediaEvent::MediaLost => {
-                if let Some(up) = record.up() {
-                    up.lost_since = Some(Instant::now());
-                }
-                self.notify(&Event::CallMedia { call, state: MediaState::Lost });
-            }
+            MediaEvent::Digit { digit, duration, by } => self.on_key(number, digit, duration, by),
+            MediaEvent::Tone { tone, confidence } => self.on_tone(number, tone, confidence),
+            MediaEvent::AnsweredBy { party, confidence, after } => self.on_party(number, party, confidence, after),
+            MediaEvent::MediaLost { fault } => self.on_fault(number, MediaState::Lost, fault),
+            MediaEvent::OneWay { fault } => self.on_fault(number, MediaState::OneWay, fault),
             MediaEvent::MediaFound => {
                 if let Some(up) = record.up() {
                     up.lost_since = None;
                 }
-                self.notify(&Event::CallMedia { call, state: MediaState::Found });
+                record.listening.why_lost = None;
+                self.notify(&Event::CallMedia { call, state: MediaState::Found, reason: None, detail: None });
             }
             MediaEvent::ResponseStarted { .. } => {
                 record.response_began = record.media_time();
@@ -173,7 +170,9 @@ impl Switchboard {
         });
         let gone = lost_since.is_some_and(|since| now.saturating_duration_since(since) + super::MEDIA_LOST >= limit);
         if gone {
-            let reason = format!("no audio came from the far end for {} s", limit.as_secs());
+            let why = self.calls.get(&number).and_then(|call| call.listening.why_lost.clone());
+            let why = why.map_or_else(String::new, |why| format!(": {why}"));
+            let reason = format!("no audio came from the far end for {} s{why}", limit.as_secs());
             self.hang_up_for(number, Cause::Media, &reason);
         }
     }

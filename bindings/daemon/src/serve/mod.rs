@@ -9,6 +9,7 @@
 mod bans;
 mod bridges;
 mod call;
+mod detect;
 mod dialing;
 mod digits;
 mod media;

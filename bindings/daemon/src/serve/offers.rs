@@ -122,6 +122,7 @@ impl Switchboard {
         call.srtp = plan.srtp.as_ref().map(|srtp| srtp.suite.name());
         call.takes_digits = plan.telephone_event.is_some();
         self.tell_hold(number, plan);
+        self.listen_for(number);
         applied
     }
 

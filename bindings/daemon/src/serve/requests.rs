@@ -4,8 +4,8 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use control::types::{
-    ApiError, CallDial, CallDtmf, CallId, CallListReply, CallReject, CallState, Cause, Direction, Done, Encoding,
-    ErrorCode, Event, MediaSubscribe, Method, Position, ResponseEnd, ResponseEndReply, ResponseStart,
+    ApiError, CallDial, CallDtmf, CallId, CallListReply, CallReject, CallState, Cause, DigitsVia, Direction, Done,
+    Encoding, ErrorCode, Event, MediaSubscribe, Method, Position, ResponseEnd, ResponseEndReply, ResponseStart,
     ResponseStartReply, Status, SubscribeReply,
 };
 use control::{ClientId, Input, RequestId};
@@ -18,6 +18,7 @@ use super::call::{CallRecord, Media};
 use super::speech::WINDOW_MS;
 use super::subscriptions::Subscription;
 use super::switchboard::{Channel, PendingDial, Switchboard};
+use crate::config::DigitsWithoutEvents;
 
 pub(super) type Outcome<T> = Result<T, ApiError>;
 
@@ -236,6 +237,7 @@ impl Switchboard {
         record.metadata = request.metadata.clone();
         record.record = request.record;
         record.limit = limit;
+        record.listening.asked = request.detect.unwrap_or_default();
         record.media = Media::Offered(port, local);
         let dial = Dial {
             account: record.account.clone(),
@@ -333,8 +335,16 @@ impl Switchboard {
             gap: Duration::from_millis(request.gap_ms.into()),
         };
         let digits = request.digits.to_ascii_uppercase();
-        if !call.takes_digits {
-            // no telephone events: the other way that far ends know
+        let otherwise = match self.config.media.digits_without_events {
+            DigitsWithoutEvents::Info => DigitsVia::Info,
+            DigitsWithoutEvents::Inband => DigitsVia::Inband,
+        };
+        let best = if call.takes_digits { DigitsVia::Rfc4733 } else { otherwise };
+        let via = request.via.unwrap_or(best);
+        if via == DigitsVia::Inband {
+            return up.handle.send_tones(&digits, timing).map(|()| Done {}).map_err(|error| no_media(&error));
+        }
+        if via == DigitsVia::Info {
             return match call.info_digits.push(&digits, timing.duration, timing.gap) {
                 true => Ok(Done {}),
                 false => Err(ApiError::new(ErrorCode::NoCapacity, "too many digits wait already")),

@@ -97,7 +97,7 @@ impl Switchboard {
                 self.on_transfer_news(call.0, state, status, reason);
             }
             SipEvent::Digit { call, digit, duration } => {
-                self.notify(&Event::CallDtmf { call: CallId(call.0), digit, duration_ms: duration.as_millis() as u64 });
+                self.on_info_key(call.0, digit, duration);
             }
             SipEvent::Ended { call, cause, status, reason } => self.on_ended(call.0, cause, status, reason),
             _ => {}
@@ -277,6 +277,7 @@ impl Switchboard {
         call.ring_until = None;
         call.status = Some(200);
         self.attach_ears(number);
+        self.listen_for(number);
         self.set_state(number, CallState::Answered);
     }
 

@@ -8,6 +8,7 @@ use serde_json::{Map, Value};
 
 use super::{Done, Request, name, within};
 use crate::types::call::{Call, CallId};
+use crate::types::sound::{Detect, DigitsVia};
 
 /// Most headers of one `call.dial`.
 const MAX_HEADERS: usize = 20;
@@ -42,6 +43,9 @@ pub struct CallDial {
     /// Keep our number from the called (RFC 3323).
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub privacy: bool,
+    /// What is listened for besides words; as configured when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub detect: Option<Detect>,
     /// Anything; comes back in [`Call`].
     #[serde(default, skip_serializing_if = "Map::is_empty")]
     pub metadata: Map<String, Value>,
@@ -147,6 +151,9 @@ pub struct CallDtmf {
     /// The pause after each.
     #[serde(default = "gap_ms")]
     pub gap_ms: u32,
+    /// The way they go; the best one that the far end knows when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub via: Option<DigitsVia>,
     /// Also when another client owns the call.
     #[serde(default)]
     pub force: bool,
@@ -163,7 +170,7 @@ fn gap_ms() -> u32 {
 impl CallDtmf {
     /// The digits with the usual timing.
     pub fn new(call: CallId, digits: impl Into<String>) -> Self {
-        Self { call, digits: digits.into(), duration_ms: digit_ms(), gap_ms: gap_ms(), force: false }
+        Self { call, digits: digits.into(), duration_ms: digit_ms(), gap_ms: gap_ms(), via: None, force: false }
     }
 }
 

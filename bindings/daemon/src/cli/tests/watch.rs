@@ -9,7 +9,7 @@ fn watched(interrupts: &Arc<Interrupts>) -> Daemon {
         Input::Request { id, method: Method::CallList(_), .. } => {
             server.respond(&id, Ok(CallListReply { calls: vec![call(CallState::Answered)] }));
             let (call, utterance, text) = (C7, 1, "one two".to_owned());
-            server.notify(&Event::CallDtmf { call, digit: '5', duration_ms: 100 }, Some(900));
+            server.notify(&Event::CallDtmf { call, digit: '5', duration_ms: 100, via: DigitsVia::Rfc4733 }, Some(900));
             server.notify(
                 &Event::TranscriptFinal { call, utterance, text, start_ms: 1500, end_ms: 2500, latency_ms: 400 },
                 Some(2900),
@@ -51,14 +51,17 @@ fn watch_writes_the_protocols_events_as_json() {
     let daemon = Daemon::start(move |server, input| {
         if let Input::Request { id, .. } = input {
             server.respond(&id, Ok(CallListReply::default()));
-            server.notify(&Event::CallDtmf { call: C7, digit: '5', duration_ms: 100 }, Some(900));
+            server.notify(
+                &Event::CallDtmf { call: C7, digit: '5', duration_ms: 100, via: DigitsVia::Rfc4733 },
+                Some(900),
+            );
             user.raise();
         }
     });
     let ran = run_with(&daemon.socket, Look { terminal: Some((80, 24)), colours: true }, &interrupts, "watch --json");
     assert_eq!(ran.exit, Exit::Ok);
     let expected = json!({"jsonrpc": "2.0", "method": "call.dtmf",
-        "params": {"call": "c7", "digit": "5", "duration_ms": 100, "time_ms": 900}});
+        "params": {"call": "c7", "digit": "5", "duration_ms": 100, "via": "rfc4733", "time_ms": 900}});
     assert_eq!(serde_json::from_str::<Value>(ran.out.lines().next().unwrap_or("null")).unwrap(), expected);
 }
 
