@@ -178,7 +178,8 @@ fn a_closed_port_at_the_far_end_is_told_by_what_comes_back_from_it() {
     let closed = UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let port = engine.reserve_port().unwrap();
     let media = MediaParams::new(closed, Codec::Pcmu, 0);
-    let setup = CallSetup { id: CallId(1), label: "c1".to_owned(), port, media, record_to: None };
+    let setup =
+        CallSetup { id: CallId(1), label: "c1".to_owned(), far_end: String::new(), port, media, record_to: None };
     let call = engine.add_call(setup).unwrap();
     let lost = wait_for("the loss", || match engine.poll_event() {
         Some((CallId(1), MediaEvent::MediaLost { fault })) => Some(fault),

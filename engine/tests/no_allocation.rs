@@ -217,7 +217,7 @@ fn a_hundred_busy_calls_allocate_and_free_nothing_on_the_media_thread() {
                     let _ = handle.send_digits("19#", DigitTiming::default());
                     let _ = handle.send_tones("5", DigitTiming::default());
                 }
-                43..46 => {
+                50..53 => {
                     let _ = handle.detect(&listening(random.u32(..)));
                 }
                 38..40 => subscribers.extend(handle.subscribe()),
