@@ -125,7 +125,7 @@ fn lost_media_is_told_once_and_so_is_its_return_and_a_hold_is_no_loss() {
     pair.link.loss_percent = 100;
     pair.run(3_000);
     let lost = MediaEvent::MediaLost { fault: MediaFault::NoPackets };
-    assert_eq!(pair.ends[0].events, [lost.clone()]);
+    assert_eq!(pair.ends[0].events, std::slice::from_ref(&lost));
     pair.link.loss_percent = 0;
     pair.run(1_000);
     assert_eq!(pair.ends[0].events, [lost, MediaEvent::MediaFound]);
