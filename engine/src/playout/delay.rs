@@ -29,6 +29,9 @@ const FIRST_BIN: usize = 5;
 const WINDOWS: usize = 6;
 const WINDOW_SAMPLES: f64 = 16_000.0;
 
+/// The delay that is asked for is kept within this: 0.5 ms. Packets that use up more than the rest are late.
+pub(super) const SLACK: f64 = 4.0;
+
 /// Peaks that are remembered.
 const PEAKS: usize = 8;
 /// How long a peak is remembered: as long as case 30 leaves, with the time in which the delay is taken back: 8 s.
@@ -116,7 +119,7 @@ impl DelayEstimator {
 
     /// Remembers a packet that the percentile does not provide for.
     fn note_peak(&mut self, now: f64, late: f64) {
-        if late <= self.usual - BIN {
+        if late <= self.usual - BIN - SLACK {
             return;
         }
         if now - self.peaks[0].began >= PEAK_LENGTH {
@@ -137,7 +140,7 @@ impl DelayEstimator {
                 second = peak.height;
             }
         }
-        if second > 0.0 { up_to(bin_of(second)) } else { 0.0 }
+        if second > 0.0 { up_to(bin_of(second + SLACK)) } else { 0.0 }
     }
 
     /// The fastest transit that is remembered.

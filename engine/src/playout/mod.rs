@@ -48,10 +48,9 @@ const JUMP_CONFIRMATION: u16 = 3;
 /// A gap between packets that are both there is filled up to this length, 240 ms; a longer one is a jump of the sender.
 const MAX_GAP: i64 = 1_920;
 /// Delay is taken away when it is this much too long (15 ms: a piece that was put in does not have to come out again), and
-/// added when it is this much too short (2 ms: what is asked for has 5 ms to spare for the ticks, and clocks that drift
-/// apart use up 2.4 ms before the base follows).
+/// added when it is this much too short (0.5 ms).
 const TOO_LONG: f64 = 120.0;
-const TOO_SHORT: f64 = -16.0;
+const TOO_SHORT: f64 = -delay::SLACK;
 /// Between two changes of the delay: 60 ms, so that speech is not heard to run. If there are 100 ms to gain: 20 ms.
 const CALM: usize = 480;
 const HURRY: usize = 160;
