@@ -40,6 +40,9 @@ struct Arguments {
     /// Only this codec: pcmu, g722 or opus
     #[arg(long)]
     codec: Option<String>,
+    /// Other losses and delays of the same kinds
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
     /// Write the figures here, as JSON
     #[arg(long)]
     json: Option<PathBuf>,
@@ -52,12 +55,19 @@ struct Arguments {
 const ALIKE: f64 = 0.05;
 
 /// The same talks over one network, by one listener.
-fn measure(judge: &Judge, talks: &[Talk], network: &Network, listener: Listener, codec: Codec) -> Result<Cell> {
+fn measure(
+    judge: &Judge,
+    talks: &[Talk],
+    seed: u64,
+    network: &Network,
+    listener: Listener,
+    codec: Codec,
+) -> Result<Cell> {
     let mut samples = Vec::new();
     let mut delays_ms = Vec::new();
     for (number, talk) in talks.iter().enumerate() {
         let said = network.stretch(&talk.samples);
-        let packets = network.carry(listeners::packets(&said, codec), number as u64 + 1);
+        let packets = network.carry(listeners::packets(&said, codec), number as u64 + seed);
         let heard = listener.listen(&packets, codec, said.len());
         for piece in network.pieces(said.len()) {
             delays_ms.extend(score::added_delays_ms(&said, &heard, piece.clone(), network));
@@ -89,7 +99,7 @@ fn main() -> Result<ExitCode> {
         for network in networks.iter().filter(|n| codec == Codec::Pcmu || n.loses() || n.is_clean()) {
             let row = Listener::all(codec)
                 .iter()
-                .map(|&listener| measure(&judge, &talks, network, listener, codec))
+                .map(|&listener| measure(&judge, &talks, arguments.seed, network, listener, codec))
                 .collect::<Result<Vec<Cell>>>()?;
             println!("{}", report::row(network, &row));
             cells.extend(row);
