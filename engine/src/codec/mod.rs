@@ -311,6 +311,24 @@ mod tests {
         }
     }
 
+    /// By the decision values of ITU-T G.711 tables 1 and 2, negative samples as one's complements as ITU-T G.191 has them.
+    #[test]
+    fn all_65536_samples_become_the_codes_of_the_standard() {
+        for sample in i16::MIN..=i16::MAX {
+            let (sign, magnitude) = (if sample < 0 { 0 } else { 0x80_u16 }, (sample ^ (sample >> 15)).cast_unsigned());
+            let biased = ((magnitude >> 2) + 33).min(0x1FFF);
+            let segment = 11 - (biased.leading_zeros() as u16).min(10);
+            let mu = sign | ((8 - segment) << 4) | (0xF - ((biased >> segment) & 0xF));
+            let level = magnitude >> 4;
+            let chord = 12_u16.saturating_sub(level.leading_zeros() as u16);
+            let a = if chord == 0 { level } else { (chord << 4) | ((level >> (chord - 1)) & 0xF) };
+            let mut bytes = [0; 2];
+            Codec::Pcmu.encode(&[from_i16(sample)], &mut bytes[..1]);
+            Codec::Pcma.encode(&[from_i16(sample)], &mut bytes[1..]);
+            assert_eq!(bytes.map(u16::from), [mu, (a | sign) ^ 0x55], "{sample}");
+        }
+    }
+
     #[test]
     fn samples_out_of_range_are_clamped_and_nan_is_silence() {
         let mut bytes = [0; 4];

@@ -4,6 +4,11 @@
 //! anything, so they are measured against the fastest packet of the last seconds, the *base*. The waiting time asked for
 //! is a high percentile of these differences, with the past forgotten exponentially.
 //!
+//! A percentile knows nothing of what is rare: a network that stands still for 100 ms every few seconds (a wireless link that
+//! looks for another cell, a queue that fills) makes 3 % of the packets late, and every one of these times is heard. So
+//! packets that come later than the percentile provides for are remembered as *peaks*; what has happened twice within some
+//! seconds will happen again, and is waited for.
+//!
 //! Measured on a schedule, and not by how full the buffer is, so a burst or a gap does not look like a change of delay.
 
 use crate::clock::Time;
@@ -24,6 +29,27 @@ const FIRST_BIN: usize = 5;
 const WINDOWS: usize = 6;
 const WINDOW_SAMPLES: f64 = 16_000.0;
 
+/// The delay that is asked for is kept within this: 0.5 ms. Packets that use up more than the rest are late.
+pub(super) const SLACK: f64 = 4.0;
+
+/// Peaks that are remembered.
+const PEAKS: usize = 8;
+/// How long a peak is remembered: as long as case 30 leaves, with the time in which the delay is taken back: 8 s.
+const PEAK_MEMORY: f64 = 64_000.0;
+/// Late packets within 400 ms belong to one peak.
+const PEAK_LENGTH: f64 = 3_200.0;
+
+/// A time when packets were later than was provided for.
+#[derive(Debug, Clone, Copy)]
+struct Peak {
+    began: f64,
+    /// The latest packet's delay above the base.
+    height: f64,
+}
+
+/// None: so long ago that it is forgotten.
+const NO_PEAK: Peak = Peak { began: f64::NEG_INFINITY, height: 0.0 };
+
 #[derive(Debug)]
 pub(super) struct DelayEstimator {
     minima: [f64; WINDOWS],
@@ -32,13 +58,28 @@ pub(super) struct DelayEstimator {
     reference: f64,
     bins: [f32; BINS],
     packets: u32,
+    /// The newest first.
+    peaks: [Peak; PEAKS],
+    /// What follows from all that, reckoned with every packet.
+    usual: f64,
+    target: f64,
 }
 
 impl DelayEstimator {
     pub(super) fn new() -> Self {
         let mut bins = [0.0; BINS];
         bins[FIRST_BIN] = 1.0;
-        Self { minima: [f64::INFINITY; WINDOWS], window_ends: 0.0, reference: f64::INFINITY, bins, packets: 0 }
+        let first = up_to(FIRST_BIN);
+        Self {
+            minima: [f64::INFINITY; WINDOWS],
+            window_ends: 0.0,
+            reference: f64::INFINITY,
+            bins,
+            packets: 0,
+            peaks: [NO_PEAK; PEAKS],
+            usual: first,
+            target: first,
+        }
     }
 
     /// The stream's clock jumped: transits start anew, what is known of their spread stays.
@@ -63,13 +104,43 @@ impl DelayEstimator {
         self.minima[0] = self.minima[0].min(transit);
         self.follow_base();
 
-        let bin = ((transit - self.base()) / BIN).clamp(0.0, (BINS - 1) as f64) as usize;
+        let late = transit - self.base();
+        self.note_peak(now, late);
+        let bin = bin_of(late);
         self.packets = self.packets.saturating_add(1);
         let weight = (samples as f32 / MEMORY).max(1.0 / (self.packets as f32 + 1.0)).min(0.5);
         for share in &mut self.bins {
             *share *= 1.0 - weight;
         }
         self.bins[bin] += weight;
+        self.usual = up_to(self.percentile());
+        self.target = self.usual.max(self.repeated_peak(now));
+    }
+
+    /// Remembers a packet that the percentile does not provide for.
+    fn note_peak(&mut self, now: f64, late: f64) {
+        if late <= self.usual - BIN - SLACK {
+            return;
+        }
+        if now - self.peaks[0].began >= PEAK_LENGTH {
+            self.peaks.rotate_right(1);
+            self.peaks[0] = Peak { began: now, height: late };
+        } else {
+            self.peaks[0].height = self.peaks[0].height.max(late);
+        }
+    }
+
+    /// What the second highest of the remembered peaks asks for: one alone may never come again.
+    fn repeated_peak(&self, now: f64) -> f64 {
+        let (mut highest, mut second) = (0.0, 0.0);
+        for peak in self.peaks.iter().filter(|peak| now - peak.began < PEAK_MEMORY) {
+            if peak.height > highest {
+                (highest, second) = (peak.height, highest);
+            } else if peak.height > second {
+                second = peak.height;
+            }
+        }
+        if second > 0.0 { up_to(bin_of(second + SLACK)) } else { 0.0 }
     }
 
     /// The fastest transit that is remembered.
@@ -79,17 +150,18 @@ impl DelayEstimator {
 
     /// How long after the fastest packet's arrival a sample should be played, in samples.
     pub(super) fn target(&self) -> f64 {
+        self.target
+    }
+
+    fn percentile(&self) -> usize {
         let mut seen = 0.0;
-        let mut bin = BINS - 1;
-        for (index, share) in self.bins.iter().enumerate() {
+        for (bin, share) in self.bins.iter().enumerate() {
             seen += share;
             if seen >= PERCENTILE {
-                bin = index;
-                break;
+                return bin;
             }
         }
-        // the bin's upper edge, and the grid
-        (bin + 2) as f64 * BIN
+        BINS - 1
     }
 
     /// Shifts the bins by whole steps when the base has moved.
@@ -107,6 +179,15 @@ impl DelayEstimator {
         }
         self.bins = moved;
     }
+}
+
+fn bin_of(late: f64) -> usize {
+    (late / BIN).clamp(0.0, (BINS - 1) as f64) as usize
+}
+
+/// The delay with which the packets of a bin are in time: its upper edge, and the grid.
+fn up_to(bin: usize) -> f64 {
+    (bin + 2) as f64 * BIN
 }
 
 #[cfg(test)]
@@ -143,6 +224,25 @@ mod tests {
         assert!(target_ms(&estimator) > 280.0);
         feed(&mut estimator, 500..1000, |_| 0);
         assert!(target_ms(&estimator) <= 15.0, "{}", target_ms(&estimator));
+    }
+
+    #[test]
+    fn what_stood_still_twice_is_waited_for_and_once_is_not() {
+        let mut estimator = DelayEstimator::new();
+        // a packet is held up for 300 ms, and those behind it until then
+        let stall = |at: u32| move |n: u32| if (at..at + 15).contains(&n) { 300 - (n - at) * 20 } else { n % 2 };
+        feed(&mut estimator, 0..200, |_| 0);
+        feed(&mut estimator, 200..500, stall(200));
+        assert!(target_ms(&estimator) <= 15.0, "{}", target_ms(&estimator));
+        feed(&mut estimator, 500..700, stall(500));
+        assert!(target_ms(&estimator) <= 15.0, "{}: more than 8 s lie between", target_ms(&estimator));
+        for round in 0..10 {
+            let at = 700 + round * 150;
+            feed(&mut estimator, at..at + 150, stall(at));
+            assert!((300.0..315.0).contains(&target_ms(&estimator)), "{}", target_ms(&estimator));
+        }
+        feed(&mut estimator, 2_200..2_550, |n| n % 2);
+        assert!(target_ms(&estimator) <= 15.0, "forgotten after 8 s: {}", target_ms(&estimator));
     }
 
     #[test]

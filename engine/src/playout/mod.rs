@@ -19,6 +19,7 @@
 
 mod conceal;
 mod delay;
+mod repair;
 mod slots;
 mod stretch;
 
@@ -29,6 +30,7 @@ use crate::rtp::{extend_sequence, extend_timestamp};
 use crate::stats::Counters;
 use conceal::{Concealer, HISTORY};
 use delay::DelayEstimator;
+use repair::Repair;
 use slots::{SLOTS, Slots, Waiting, samples};
 
 /// Longest audio payload: 120 ms of G.711; what a codec makes of one is not longer either. Sixty are the longest in use.
@@ -46,10 +48,9 @@ const JUMP_CONFIRMATION: u16 = 3;
 /// A gap between packets that are both there is filled up to this length, 240 ms; a longer one is a jump of the sender.
 const MAX_GAP: i64 = 1_920;
 /// Delay is taken away when it is this much too long (15 ms: a piece that was put in does not have to come out again), and
-/// added when it is this much too short (2 ms: what is asked for has 5 ms to spare for the ticks, and clocks that drift
-/// apart use up 2.4 ms before the base follows).
+/// added when it is this much too short (0.5 ms).
 const TOO_LONG: f64 = 120.0;
-const TOO_SHORT: f64 = -16.0;
+const TOO_SHORT: f64 = -delay::SLACK;
 /// Between two changes of the delay: 60 ms, so that speech is not heard to run. If there are 100 ms to gain: 20 ms.
 const CALM: usize = 480;
 const HURRY: usize = 160;
@@ -129,6 +130,7 @@ pub struct Playout {
     slots: Slots,
     decoder: Decoder,
     delay: DelayEstimator,
+    repair: Repair,
     concealer: Concealer,
     stream: Option<Stream>,
     suspect: Option<(u32, u16)>,
@@ -151,6 +153,7 @@ impl Playout {
             slots: Slots::new(),
             decoder,
             delay: DelayEstimator::new(),
+            repair: Repair::default(),
             concealer: Concealer::new(),
             stream: None,
             suspect: None,
@@ -255,6 +258,11 @@ impl Playout {
         now.as_samples_8k() + self.pending() as f64 - self.play_at as f64 - self.delay.base()
     }
 
+    /// The playout delay as it should be.
+    fn wanted_delay(&self) -> f64 {
+        self.delay.target() + self.repair.delay()
+    }
+
     fn start(&mut self, arrival: Time, packet: &AudioPacket<'_>, length: usize) {
         let (sequence, rtp_timestamp) = (i64::from(packet.sequence), i64::from(packet.timestamp));
         let clock_rate_hz = packet.codec.clock_rate_hz();
@@ -271,6 +279,7 @@ impl Playout {
         self.suspect = None;
         self.slots.clear();
         self.delay.restart();
+        self.repair.restart();
         self.delay.update(arrival, timestamp, length);
         self.slots.insert(sequence, timestamp, packet.codec, length, packet.payload);
         self.state = State::Waiting(Some(arrival));
@@ -303,7 +312,7 @@ impl Playout {
         if let State::Waiting(first) = self.state {
             let waited = first.map(|first| now.as_samples_8k() - first.as_samples_8k());
             match self.slots.first() {
-                Some(packet) if waited.is_some_and(|waited| waited >= self.delay.target()) => {
+                Some(packet) if waited.is_some_and(|waited| waited >= self.wanted_delay()) => {
                     self.state = State::Playing;
                     self.play_at = packet.timestamp;
                 }
@@ -329,7 +338,7 @@ impl Playout {
             }
         }
         if self.delay.base().is_finite() {
-            counters.target_delay_ms.set(self.delay.target() as f32 / 8.0);
+            counters.target_delay_ms.set(self.wanted_delay() as f32 / 8.0);
         }
     }
 
@@ -340,7 +349,13 @@ impl Playout {
             // nothing is missing between the two by their numbers, or it was no audio
             next.sequence == s.played + 1 || (s.played + 1..next.sequence).contains(&s.other)
         });
-        if self.current_delay(now) - self.delay.target() < TOO_SHORT {
+        // what the next packet carries of the one before it begins here at the earliest
+        let copied = if silence { None } else { self.decoder.copied_samples(next.codec, self.slots.payload(next)) };
+        if let Some(copied) = copied.filter(|&copied| self.ahead == 0 && gap <= samples(copied)) {
+            self.play_copy(next, copied, counters);
+            return;
+        }
+        if self.current_delay(now) - self.wanted_delay() < TOO_SHORT {
             // it is more likely late than lost: wait for it, which the delay needs anyway
             self.invent(TICK_SAMPLES, silence, counters);
             self.ahead += samples(TICK_SAMPLES);
@@ -353,12 +368,6 @@ impl Playout {
         }
         if gap > MAX_GAP {
             self.play_at = next.timestamp;
-            return;
-        }
-        // what the next packet carries of the one before it begins here at the earliest
-        let copied = if silence { None } else { self.decoder.copied_samples(next.codec, self.slots.payload(next)) };
-        if let Some(copied) = copied.filter(|&copied| gap <= samples(copied)) {
-            self.play_copy(next, copied, counters);
             return;
         }
         let until_copy = gap - copied.map_or(0, samples);
@@ -383,6 +392,7 @@ impl Playout {
     /// Plays what the next packet carries of the one before it, which is missing.
     fn play_copy(&mut self, next: &Waiting, copied: usize, counters: &Counters) {
         let skip = copied.saturating_sub(usize::try_from(next.timestamp - self.play_at).unwrap_or(0));
+        self.repair.note(1, Some(copied));
         let payload = self.slots.payload(next);
         let count = self.decoder.decode_copy(payload, copied, skip, &mut self.line[self.end..]);
         self.lead_over(count);
@@ -395,8 +405,12 @@ impl Playout {
 
     /// A codec with a memory goes on from what it played last; if packets are missing between, it must know.
     fn tell_of_loss(&mut self, packet: &Waiting) {
+        if !self.decoder.has_memory() {
+            return;
+        }
         let missing = self.stream.map_or(0, |stream| packet.sequence - stream.played - 1);
-        if missing <= 0 || !self.decoder.has_memory() {
+        self.repair.note(missing, self.decoder.copied_samples(packet.codec, self.slots.payload(packet)));
+        if missing <= 0 {
             return;
         }
         let lost = missing.saturating_mul(samples(packet.samples)).min(MAX_TOLD);
@@ -453,7 +467,7 @@ impl Playout {
 
     /// Brings the delay nearer to the one asked for, where that can be done unheard.
     fn steer(&mut self, now: Time, counters: &Counters) {
-        let excess = self.current_delay(now) - self.delay.target();
+        let excess = self.current_delay(now) - self.wanted_delay();
         if excess > HOPELESS {
             self.play_at += excess as i64;
             self.invent(1, false, counters); // the concealer leads over
