@@ -98,7 +98,7 @@ impl Site {
         }
     }
 
-    /// Says a second of noise on one call; whether it is heard on each of the others, before it has ended and a little after.
+    /// Says a second of noise on one call; whether it is heard on each of the others in the second and a half that follows.
     fn hear(&mut self, speaker: CallId, others: &[CallId]) -> Vec<bool> {
         let channels: Vec<u16> = others
             .iter()
@@ -107,9 +107,8 @@ impl Site {
                 self.client.request(&request).unwrap().channel
             })
             .collect();
-        self.speak(speaker);
-        // half a second of every call is more than any delay between
-        let mut left = vec![8_000_usize; channels.len()];
+        self.start_speaking(speaker);
+        let mut left = vec![12_000_usize; channels.len()];
         let mut loud = vec![0; channels.len()];
         let deadline = Instant::now() + LIMIT;
         while left.iter().any(|&left| left > 0) {
@@ -128,14 +127,20 @@ impl Site {
 
     /// Says a second of noise and waits until it was sent.
     fn speak(&mut self, call: CallId) {
+        let started = self.start_speaking(call);
+        self.wait("the end of a response", |event| {
+            matches!(event, Event::ResponseFinished { response, .. } if *response == started).then_some(())
+        });
+    }
+
+    /// Says a second of noise; the response that it is.
+    fn start_speaking(&mut self, call: CallId) -> u64 {
         let reply = self.client.request(&ResponseStart::new(call)).unwrap();
         let samples: Vec<u8> =
             (0..8000_i32).flat_map(|n| ((n.wrapping_mul(7919) % 6000) as i16).to_le_bytes()).collect();
         self.client.send_audio(reply.channel, Encoding::S16, reply.generation, 0, &samples).unwrap();
         self.client.request(&ResponseEnd { call, response: reply.response }).unwrap();
-        self.wait("the end of a response", |event| {
-            matches!(event, Event::ResponseFinished { response, .. } if *response == reply.response).then_some(())
-        });
+        reply.response
     }
 }
 
