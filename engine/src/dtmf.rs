@@ -8,7 +8,7 @@
 //!
 //! Durations are in units of the clock that was agreed for the events, which is that of the audio: 8 kHz, or 48 kHz beside
 //! Opus (RFC 4733 section 2.1, RFC 7587 section 4.1). Their field has 16 bits: 8.2 s at 8 kHz, 1.4 s at 48 kHz. A key that
-//! is held longer goes on in another segment (section 2.5.1.3), whose timestamp is [`SEGMENT`] later and which is the same key.
+//! is held longer goes on in another segment (section 2.5.1.3), whose timestamp is `SEGMENT` later and which is the same key.
 //!
 //! A far end that knows no events gets the [`tones`] themselves, from the same queue.
 

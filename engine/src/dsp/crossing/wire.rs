@@ -17,7 +17,7 @@ pub struct WireWriter {
 }
 
 impl WireWriter {
-    /// Hands over samples (at most [`WIRE_BLOCK_MAX`] at a time). Returns how many fitted; the rest is dropped and counted:
+    /// Hands over samples (at most `WIRE_BLOCK_MAX` at a time). Returns how many fitted; the rest is dropped and counted:
     /// the port side stands still then.
     pub fn write(&mut self, now_us: u64, samples: &[f32]) -> usize {
         let (pushed, refused) = self.ring.push_partial_slice(samples);
@@ -55,7 +55,7 @@ pub struct WireReader {
 }
 
 impl WireReader {
-    /// Fills `block` (at most [`WIRE_BLOCK_MAX`] samples). `false`: the crossing does not run yet (or ran dry before this
+    /// Fills `block` (at most `WIRE_BLOCK_MAX` samples). `false`: the crossing does not run yet (or ran dry before this
     /// block) and the block is silence.
     pub fn read(&mut self, now_us: u64, block: &mut [f32]) -> bool {
         let set_point = self.meter.set_point.load(Ordering::Relaxed) as f64;
