@@ -285,8 +285,10 @@ fn ms(samples: f32) -> f64 {
     f64::from(samples) / 8.0
 }
 
-const CROSSINGS: [(&str, fn(&JackCallStats) -> CrossingStats); 3] =
-    [("caller", |s| s.caller), ("agent", |s| s.agent), ("to_phone", |s| s.to_phone)];
+/// One of the three crossings of a call.
+type Crossing = (&'static str, fn(&JackCallStats) -> CrossingStats);
+
+const CROSSINGS: [Crossing; 3] = [("caller", |s| s.caller), ("agent", |s| s.agent), ("to_phone", |s| s.to_phone)];
 
 fn evaluate(arguments: &Arguments, looks: &[Look], engine: &Engine, xruns: u64, late: u64) -> Figures {
     let spread = |value: &dyn Fn(&CrossingStats) -> f64| {
