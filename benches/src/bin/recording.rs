@@ -2,8 +2,9 @@
 //!
 //! Two figures. The processor time of the whole process (media thread, recorder thread, disk) with `--calls` calls, in
 //! turns with and without recording, so that a machine that changes its mind changes both; the far end's own thread is
-//! taken off. And, where valgrind is there, the machine instructions of a call's tick with its share of the recorder's
-//! work, which are the same on every run. It fails if the instructions are more than a fifth above those without.
+//! taken off. It fails if recording takes more than a fifth more of it. And, where valgrind is there, the machine instructions
+//! of a call's tick with its share of the recorder's work, the same on every run: without the system calls for packets,
+//! which are most of what a call costs, so that the share of recording is larger there.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
 use std::path::{Path, PathBuf};
@@ -109,7 +110,7 @@ fn main() -> Result<()> {
             .with_context(|| file.display().to_string())?;
     }
     ensure!(figures.samples_lost == 0, "the recorder did not keep up");
-    let more = figures.more_instructions.unwrap_or(figures.more_time);
+    let more = figures.more_time;
     ensure!(more <= LIMIT, "recording costs {:.1} % more, over {:.0} %", more * 100.0, LIMIT * 100.0);
     Ok(())
 }
