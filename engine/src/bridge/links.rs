@@ -21,14 +21,20 @@ pub(super) struct Running {
 #[derive(Debug)]
 pub(crate) struct Links {
     pub(super) running: Vec<Running>,
-    /// The calls that are linked, and the ticks that each has to make up for.
-    pub(super) members: Vec<(usize, u64)>,
+    /// The calls that are linked.
+    pub(super) members: Vec<usize>,
+    /// The ticks that each call has to make now, by its place. After a stall calls may differ in what they leave out.
+    due: Box<[u64]>,
 }
 
 impl Links {
     /// Room for the links of so many calls.
     pub(crate) fn new(max_calls: usize) -> Self {
-        Self { running: Vec::with_capacity(max_calls * LINKS_PER_CALL), members: Vec::with_capacity(max_calls) }
+        Self {
+            running: Vec::with_capacity(max_calls * LINKS_PER_CALL),
+            members: Vec::with_capacity(max_calls),
+            due: vec![0; max_calls].into_boxed_slice(),
+        }
     }
 
     /// Changes a link. What cannot be (a call that is gone, no room) is left out; the engine has counted before.
@@ -74,13 +80,14 @@ impl Links {
         if self.running.is_empty() {
             return;
         }
-        for (index, due) in &mut self.members {
-            *due = calls[*index].as_mut().map_or(0, |call| call.media.begin(now));
+        let mut rounds = 0;
+        for &index in &self.members {
+            self.due[index] = calls[index].as_mut().map_or(0, |call| call.media.begin(now));
+            rounds = rounds.max(self.due[index]);
         }
-        let rounds = self.members.iter().map(|&(_, due)| due).max().unwrap_or(0);
         for round in 0..rounds {
             self.each_due(round, calls, |call| call.media.hear());
-            self.pass_on(calls);
+            self.pass_on(round, calls);
             self.each_due(round, calls, |call| call.media.speak());
         }
         self.each_due(0, calls, |call| call.media.watch(now));
@@ -95,8 +102,8 @@ impl Links {
     }
 
     fn each_due(&self, round: u64, calls: &mut [Option<Box<RunningCall>>], act: impl Fn(&mut RunningCall)) {
-        for &(index, due) in &self.members {
-            if due > round
+        for &index in &self.members {
+            if self.due[index] > round
                 && let Some(call) = &mut calls[index]
             {
                 act(call);
@@ -104,8 +111,12 @@ impl Links {
         }
     }
 
-    fn pass_on(&mut self, calls: &mut [Option<Box<RunningCall>>]) {
+    fn pass_on(&mut self, round: u64, calls: &mut [Option<Box<RunningCall>>]) {
         for running in &mut self.running {
+            // who makes no tick now has nothing new to say, and no place to put it
+            if self.due[running.from] <= round || self.due[running.to] <= round {
+                continue;
+            }
             let wanted = if running.ends { 0.0 } else { running.link.gain };
             let step = (wanted - running.gain) / TICK_SAMPLES as f32;
             let piece = calls[running.from].as_ref().and_then(|call| call.media.piece(running.link.source));
@@ -121,8 +132,8 @@ impl Links {
     }
 
     fn join(&mut self, index: usize, calls: &mut [Option<Box<RunningCall>>]) {
-        if !self.members.iter().any(|&(member, _)| member == index) {
-            self.members.push((index, 0)); // there are no more members than calls
+        if !self.members.contains(&index) {
+            self.members.push(index); // there are no more members than calls
         }
         if let Some(call) = &mut calls[index] {
             call.media.join_bridge();
@@ -137,7 +148,7 @@ impl Links {
             }
             let still = self.running.iter().any(|r| r.from == index || r.to == index);
             if !still {
-                self.members.retain(|&(member, _)| member != index);
+                self.members.retain(|&member| member != index);
             }
         }
     }

@@ -257,6 +257,24 @@ fn a_stall_leaves_the_calls_together() {
     assert!((world.level(0, 900.0) - 0.2).abs() < 0.01 && (world.level(1, 500.0) - 0.2).abs() < 0.01);
 }
 
+/// Packets of other lengths leave out other numbers of ticks: nothing is said twice, or into a packet that is over.
+#[test]
+fn a_stall_with_packets_of_two_lengths_says_nothing_twice() {
+    let mut world = World::new(&[500.0, 0.0], 20);
+    let params = MediaParams { ptime_ms: 60, ..MediaParams::new(far_end(1), Codec::Pcmu, 0) };
+    assert!(world.controls[1].commands.push(crate::call::CallCommand::update(params)).is_ok());
+    world.talk(0, 1);
+    world.run(1_000);
+    for stall in [250, 333, 700] {
+        world.now += Duration::from_millis(stall);
+        world.run(1_000);
+        // two pieces on one another would be twice as loud as a whistle is
+        let last = &world.sent[1][world.sent[1].len() - 8_000..];
+        let loudest = last.iter().fold(0.0_f32, |loudest, sample| loudest.max(sample.abs()));
+        assert!(loudest < 0.22, "{stall}: {loudest}");
+    }
+}
+
 #[test]
 fn no_link_to_nowhere_and_none_too_many() {
     let mut world = World::new(&[0.0, 0.0], 20);
