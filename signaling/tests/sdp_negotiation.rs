@@ -56,6 +56,30 @@ fn digits_at_48000_are_offered_only_beside_opus() {
 }
 
 #[test]
+fn comfort_noise_is_agreed_where_both_want_it_and_the_codec_has_its_clock() {
+    let quiet = |codecs: &[AudioCodec]| LocalMedia { comfort_noise: true, ..of(codecs) };
+    let offer = sdp::offer(&quiet(&[AudioCodec::Pcmu, AudioCodec::Opus]));
+    assert_eq!(m_lines(&offer), ["m=audio 4000 RTP/AVP 0 111 101 110 13"]);
+    assert!(offer.contains("a=rtpmap:13 CN/8000\r\n"), "{offer}");
+    let (answer, plan) = sdp::answer(&offer, &quiet(&[AudioCodec::Pcmu])).unwrap();
+    assert_eq!((m_lines(&answer), plan.comfort_noise), (vec!["m=audio 4000 RTP/AVP 0 101 13"], Some(13)));
+    let plan = sdp::accept(&answer, &quiet(&[AudioCodec::Pcmu, AudioCodec::Opus])).unwrap();
+    assert_eq!(plan.comfort_noise, Some(13));
+    // who does not want it does not get it
+    let (answer, plan) = sdp::answer(&offer, &of(&[AudioCodec::Pcmu])).unwrap();
+    assert_eq!((m_lines(&answer), plan.comfort_noise), (vec!["m=audio 4000 RTP/AVP 0 101"], None));
+    assert_eq!(sdp::accept(&answer, &quiet(&[AudioCodec::Pcmu, AudioCodec::Opus])).unwrap().comfort_noise, None);
+    assert_eq!(m_lines(&sdp::offer(&quiet(&[AudioCodec::Opus]))), ["m=audio 4000 RTP/AVP 111 101 110"]);
+    // a number without an rtpmap, and one of the far end's own
+    for (formats, number) in [("0 13", 13), ("0 96\na=rtpmap:96 cn/8000", 96)] {
+        let offer = with(&format!("m=audio 5000 RTP/AVP {formats}\n"));
+        assert_eq!(sdp::answer(&offer, &quiet(&[AudioCodec::Pcmu])).unwrap().1.comfort_noise, Some(number));
+    }
+    let opus = with("m=audio 5000 RTP/AVP 111 13\na=rtpmap:111 opus/48000/2\n");
+    assert_eq!(sdp::answer(&opus, &quiet(&[AudioCodec::Opus])).unwrap().1.comfort_noise, None);
+}
+
+#[test]
 fn a_codec_named_twice_is_offered_once() {
     let offer = sdp::offer(&of(&[AudioCodec::Pcmu, AudioCodec::Pcma, AudioCodec::Pcmu]));
     assert_eq!(m_lines(&offer), ["m=audio 4000 RTP/AVP 0 8 101"]);

@@ -40,9 +40,11 @@ pub(super) fn of_offer(line: AudioLine, local: &LocalMedia) -> Result<Chosen, Sd
         _ => None,
     });
     let digits = digits_for(codec, digits);
+    let noise = line.formats.iter().find(|(_, format)| local.comfort_noise && *format == Format::Noise);
+    let noise = noise.map(|(payload, _)| *payload);
     let srtp = crypto.as_ref().map(|(srtp, _)| srtp.clone());
     let mux = line.rtcp_mux;
-    let plan = plan(&line, local.direction, local.ptime(), mux, (codec, same(payload)), digits, srtp);
+    let plan = plan(&line, local.direction, local.ptime(), mux, (codec, same(payload)), (digits, noise), srtp);
     Ok(Chosen { plan, line, crypto: crypto.map(|(_, ours)| ours) })
 }
 
@@ -70,13 +72,22 @@ pub(super) fn of_answer(line: &AudioLine, offered: &AudioLine) -> Result<MediaPl
         });
         return Err(no_common_codec(ours, line));
     };
+    let noise = both.clone().find(|(format, _)| *format == Format::Noise).map(|(_, pair)| pair.send);
     let digits = both.filter_map(|(format, pair)| match format {
         Format::Digits(clock) => Some((clock, pair)),
         _ => None,
     });
     let digits = digits_for(codec, digits);
     let mux = line.rtcp_mux && offered.rtcp_mux;
-    Ok(plan(line, offered.direction, offered.ptime_ms(super::DEFAULT_PTIME_MS), mux, (codec, pair), digits, srtp))
+    Ok(plan(
+        line,
+        offered.direction,
+        offered.ptime_ms(super::DEFAULT_PTIME_MS),
+        mux,
+        (codec, pair),
+        (digits, noise),
+        srtp,
+    ))
 }
 
 fn plan(
@@ -85,7 +96,7 @@ fn plan(
     ptime_ms: u8,
     rtcp_mux: bool,
     (codec, pair): (AudioCodec, Pair),
-    telephone_event: Option<TelephoneEvent>,
+    (telephone_event, noise): (Option<TelephoneEvent>, Option<u8>),
     srtp: Option<SrtpPlan>,
 ) -> MediaPlan {
     // 0.0.0.0 is RFC 2543's way to say "hold": they can hear nothing
@@ -98,6 +109,7 @@ fn plan(
         payload_type: pair.send,
         receive_payload_type: pair.receive,
         telephone_event,
+        comfort_noise: noise.filter(|_| Format::Audio(codec).goes_with_noise()),
         opus: (codec == AudioCodec::Opus).then(|| line.opus(pair.send)),
         ptime_ms: line.ptime_ms(ptime_ms),
         send: line.direction.receives() && reachable && ours.sends(),

@@ -114,6 +114,8 @@ pub(super) enum Format {
     Audio(AudioCodec),
     /// Digits, with this clock.
     Digits(u32),
+    /// Comfort noise at 8 kHz (RFC 3389).
+    Noise,
     /// Something that we do not speak.
     Other,
     /// A dynamic number without an rtpmap.
@@ -126,6 +128,7 @@ impl Format {
         let known = AudioCodec::ALL.into_iter().find(|c| c.static_payload_type() == Some(payload));
         match known {
             Some(codec) => Format::Audio(codec),
+            None if payload == NOISE_PAYLOAD_TYPE => Format::Noise,
             None if payload >= FIRST_DYNAMIC => Format::Unmapped,
             None => Format::Other,
         }
@@ -138,6 +141,9 @@ impl Format {
         let clock: u32 = clock.parse().unwrap_or(0);
         if name.eq_ignore_ascii_case("telephone-event") {
             return if DIGIT_CLOCKS_HZ.contains(&clock) { Format::Digits(clock) } else { Format::Other };
+        }
+        if name.eq_ignore_ascii_case("CN") && clock == NOISE_CLOCK_HZ && matches!(channels, None | Some("1")) {
+            return Format::Noise;
         }
         let known = AudioCodec::ALL.into_iter().find(|c| name.eq_ignore_ascii_case(c.name()));
         match known {
@@ -152,12 +158,18 @@ impl Format {
         }
     }
 
+    /// Whether it is a codec with the clock of comfort noise; Opus has a silence of its own.
+    pub(super) fn goes_with_noise(self) -> bool {
+        matches!(self, Format::Audio(codec) if codec.rtp_clock_hz() == NOISE_CLOCK_HZ)
+    }
+
     /// The encoding for an rtpmap.
     pub(super) fn encoding(self) -> Option<String> {
         match self {
             Format::Audio(AudioCodec::Opus) => Some("opus/48000/2".into()),
             Format::Audio(codec) => Some(format!("{}/{}", codec.name(), codec.rtp_clock_hz())),
             Format::Digits(clock) => Some(format!("telephone-event/{clock}")),
+            Format::Noise => Some(format!("CN/{NOISE_CLOCK_HZ}")),
             Format::Other | Format::Unmapped => None,
         }
     }
@@ -168,11 +180,15 @@ impl Format {
             Format::Audio(codec) => codec.static_payload_type().unwrap_or(111),
             Format::Digits(48_000) => 110,
             Format::Digits(_) => 101,
+            Format::Noise => NOISE_PAYLOAD_TYPE,
             Format::Other | Format::Unmapped => FIRST_DYNAMIC,
         }
     }
 }
 
+/// Comfort noise has a number of its own (RFC 3551 section 6), and one clock with which it goes with G.711 and G.722.
+const NOISE_PAYLOAD_TYPE: u8 = 13;
+const NOISE_CLOCK_HZ: u32 = 8_000;
 /// From here on numbers mean what an rtpmap says.
 pub(super) const FIRST_DYNAMIC: u8 = 96;
 /// RTP has seven bits for a payload type.

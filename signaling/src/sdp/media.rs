@@ -70,6 +70,8 @@ pub struct LocalMedia {
     pub codecs: Vec<AudioCodec>,
     /// Offer and accept digits by RFC 4733.
     pub telephone_event: bool,
+    /// Offer and accept comfort noise (RFC 3389): either end then sends nothing while nobody speaks there.
+    pub comfort_noise: bool,
     /// What we want; [`Direction::SendOnly`] puts the far end on hold.
     pub direction: Direction,
     /// How much audio we want in a packet, and send in one if the far end has no wish: 10 to 60, in steps of 10.
@@ -92,6 +94,7 @@ impl LocalMedia {
             addr,
             codecs: AudioCodec::ALL.to_vec(),
             telephone_event: true,
+            comfort_noise: false,
             direction: Direction::SendRecv,
             ptime_ms: DEFAULT_PTIME_MS,
             opus: OpusFormat { in_band_fec: true, ..OpusFormat::default() },
@@ -140,6 +143,9 @@ pub struct MediaPlan {
     pub receive_payload_type: u8,
     /// Digits, if both ends have them.
     pub telephone_event: Option<TelephoneEvent>,
+    /// The payload type to send comfort noise with, if both ends have it and the codec's clock is 8 kHz. The far end sends
+    /// it with this number too, or with 13.
+    pub comfort_noise: Option<u8>,
     /// What the far end wants of the Opus that we send, if that is the codec.
     pub opus: Option<OpusFormat>,
     /// How much audio to put in a packet: what the far end wants, else what we want; 10 to 60, in steps of 10.

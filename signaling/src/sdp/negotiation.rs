@@ -105,7 +105,8 @@ impl Negotiation {
         let Chosen { plan, line, crypto } = chosen;
         let codec = (plan.receive_payload_type, Format::Audio(plan.codec));
         let digits = plan.telephone_event.map(|d| (d.receive_payload_type, Format::Digits(d.clock_hz)));
-        let formats: Vec<_> = std::iter::once(codec).chain(digits).collect();
+        let noise = plan.comfort_noise.map(|payload| (payload, Format::Noise));
+        let formats: Vec<_> = std::iter::once(codec).chain(digits).chain(noise).collect();
         let audio = AudioOut {
             addr: local.addr,
             profile: line.profile,

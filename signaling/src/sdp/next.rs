@@ -25,6 +25,9 @@ pub(super) fn formats(
         let clocks = DIGIT_CLOCKS_HZ.into_iter().filter(|hz| opus || *hz != AudioCodec::Opus.rtp_clock_hz());
         wanted.extend(clocks.map(Format::Digits));
     }
+    if local.comfort_noise && wanted.iter().any(|format| format.goes_with_noise()) {
+        wanted.push(Format::Noise);
+    }
     let mut out: Vec<(u8, Format)> = Vec::with_capacity(wanted.len());
     for format in wanted {
         let known = last.iter().chain(ever.iter().rev()).find(|(_, f)| *f == format).map(|(payload, _)| *payload);
