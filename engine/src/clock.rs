@@ -37,6 +37,13 @@ impl Time {
         Duration::from_nanos(self.0.saturating_sub(earlier.0))
     }
 
+    /// Whole ticks since `earlier`; none if it lies ahead. By 64 bits, as a division of a `Duration` is one of 128, which
+    /// no processor has an instruction for.
+    pub(crate) const fn ticks_since(self, earlier: Self) -> u64 {
+        const TICK_NANOS: u64 = crate::TICK.subsec_nanos() as u64;
+        self.0.saturating_sub(earlier.0) / TICK_NANOS
+    }
+
     /// The time in samples of 8 kHz, with their fractions: what transit times are reckoned in.
     #[must_use]
     pub fn as_samples_8k(self) -> f64 {

@@ -3,7 +3,7 @@
 use std::hash::{BuildHasher, RandomState};
 use std::net::{IpAddr, Ipv4Addr};
 use std::ops::RangeInclusive;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::Receiver;
 use std::sync::{Arc, Weak};
@@ -13,17 +13,21 @@ use rtrb::Producer;
 
 use crate::bridge::{Board, Link};
 use crate::call::{CallCommand, CallControls, MAX_TAPS, MediaCall, MediaCallConfig, MediaParams};
+use crate::clean::{CleanConfig, Cleaner};
 use crate::clock::Time;
 use crate::detect::{DetectConfig, Detectors};
 use crate::dtmf::{DigitTiming, QUEUE_DIGITS, QueuedDigit};
+use crate::effects::{Direction, EffectChain};
 use crate::error::EngineError;
 use crate::event::{CallId, MediaEvent};
 use crate::jack::{JackBridge, JackConfig, JackEvent, JackState};
-use crate::media_thread::{MediaThread, Retired, RunningCall};
+use crate::media_thread::{MediaThread, Retired, RunningCall, ThreadConfig};
+use crate::net::NetIo;
+use crate::play::{Feeder, FeederJobs, MAX_PLAYERS, PlayId, PlayOptions, Player, Tone, WavSource};
 use crate::ports::{PortPool, ReservedPort};
 use crate::realtime::{self, Grant, Report};
 use crate::record::Recorder;
-use crate::stats::{CallStats, Counters, EngineStats, LatenessHistogram};
+use crate::stats::{CallStats, Counters, EngineStats, LatenessHistogram, ThreadStats};
 use crate::tap::{EarTap, tap};
 use crate::voice::Voice;
 
@@ -42,6 +46,8 @@ pub struct EngineConfig {
     pub realtime_priority: Option<u8>,
     /// Whether to keep the process's memory from being paged out.
     pub lock_memory: bool,
+    /// How media threads read and write their sockets.
+    pub net_io: NetIo,
     /// Most calls at once.
     pub max_calls: usize,
     /// Silence on the wire after which a call's media counts as lost.
@@ -58,6 +64,7 @@ impl Default for EngineConfig {
             cores: Vec::new(),
             realtime_priority: Some(60),
             lock_memory: true,
+            net_io: NetIo::Auto,
             max_calls: 1_000,
             media_lost_after: Duration::from_secs(10),
             jack: None,
@@ -97,6 +104,7 @@ pub struct Engine {
     recorder: Recorder,
     recorder_events: Receiver<(CallId, MediaEvent)>,
     jack: Option<JackBridge>,
+    feeder: Feeder,
     random: RandomState,
     calls_added: u64,
 }
@@ -117,6 +125,7 @@ impl Engine {
             None => None,
         };
         let (recorder, recorder_events) = Recorder::start().map_err(EngineError::Thread)?;
+        let feeder = Feeder::start().map_err(EngineError::Thread)?;
         let memory_locked = realtime::lock_memory(config.lock_memory);
         let cores = if config.cores.is_empty() { realtime::choose_cores() } else { config.cores };
         let cores: Vec<Option<usize>> =
@@ -124,7 +133,10 @@ impl Engine {
         let threads = cores
             .iter()
             .enumerate()
-            .map(|(index, &core)| MediaThread::start(index, config.max_calls, core, config.realtime_priority))
+            .map(|(index, &core)| {
+                let (max_calls, priority, net_io) = (config.max_calls, config.realtime_priority, config.net_io);
+                MediaThread::start(index, &ThreadConfig { max_calls, core, priority, net_io })
+            })
             .collect::<Result<Vec<_>, _>>()
             .map_err(EngineError::Thread)?;
         let first_refused = |grant: fn(&MediaThread) -> &Grant| {
@@ -135,14 +147,16 @@ impl Engine {
             pinned: first_refused(|t| &t.pinned).unwrap_or_else(|| Grant::NotAsked("no thread".to_owned())),
             realtime: first_refused(|t| &t.realtime).unwrap_or_else(|| Grant::NotAsked("no thread".to_owned())),
             memory_locked,
+            net_io: first_refused(|t| &t.net_io).unwrap_or_else(|| Grant::NotAsked("no thread".to_owned())),
             media_threads: threads.len(),
         };
         log::info!(
-            "media threads: {}; own core: {}; real-time: {}; memory locked: {}",
+            "media threads: {}; own core: {}; real-time: {}; memory locked: {}; packets in batches: {}",
             report.media_threads,
             report.pinned,
             report.realtime,
-            report.memory_locked
+            report.memory_locked,
+            report.net_io
         );
         Ok(Self {
             threads,
@@ -156,6 +170,7 @@ impl Engine {
             recorder,
             recorder_events,
             jack,
+            feeder,
             random: RandomState::new(),
             calls_added: 0,
         })
@@ -218,7 +233,19 @@ impl Engine {
         let CallControls { voice, commands, counters, ears } = controls;
         thread.new_calls.push(Box::new(RunningCall { media, port })).map_err(|_| EngineError::Busy)?;
         self.board.add(id, index);
-        Ok(CallHandle { id, voice, commands, counters, ears: Some(ears), params, subscribers: Vec::new() })
+        Ok(CallHandle {
+            id,
+            voice,
+            commands,
+            counters,
+            ears: Some(ears),
+            params,
+            clean: CleanConfig::OFF,
+            subscribers: Vec::new(),
+            feeder: self.feeder.jobs(),
+            players: Vec::new(),
+            last_play: 0,
+        })
     }
 
     /// Lets one call hear another, from the next tick on; for a link that there is, sets its gain. Links end with
@@ -240,6 +267,7 @@ impl Engine {
         self.drop_retired();
         self.board.unlink(&mut self.threads, link)
     }
+
     /// Records a call from now on into this file, which must not be there yet; a recording that runs ends. How it goes is
     /// told by [`MediaEvent::Recording`].
     ///
@@ -286,6 +314,7 @@ impl Engine {
             tick_lateness_p99: worst(&|l| l.quantile(0.99)),
             tick_lateness_max: worst(&LatenessHistogram::max),
             overruns: figures().map(|t| t.overruns.get()).sum(),
+            late_ticks: figures().map(|t| t.late_ticks.get()).sum(),
             skipped_ticks: figures().map(|t| t.skipped_ticks.get()).sum(),
             busy: Duration::from_nanos(figures().map(|t| t.busy_ns.get()).sum()),
             calls: figures().map(|t| t.calls.load(Ordering::Relaxed)).sum(),
@@ -293,6 +322,12 @@ impl Engine {
             lost_events: figures().map(|t| t.lost_events.get()).sum(),
             allocation_violations: realtime::violations(),
         }
+    }
+
+    /// The figures of each media thread, in the order of their numbers.
+    #[must_use]
+    pub fn thread_stats(&self) -> Vec<ThreadStats> {
+        self.threads.iter().map(|thread| thread.figures.snapshot()).collect()
     }
 
     fn drop_retired(&mut self) {
@@ -332,8 +367,13 @@ pub struct CallHandle {
     counters: Arc<Counters>,
     ears: Option<EarTap>,
     params: MediaParams,
+    clean: CleanConfig,
     /// The loss counters of subscribers' taps, which live as long as the taps do.
     subscribers: Vec<Weak<AtomicU64>>,
+    feeder: Option<FeederJobs>,
+    /// What lives as long as players do.
+    players: Vec<Weak<()>>,
+    last_play: u64,
 }
 
 impl CallHandle {
@@ -444,6 +484,82 @@ impl CallHandle {
     /// As [`pause_recording`](Self::pause_recording).
     pub fn stop_recording(&mut self) -> Result<(), EngineError> {
         self.command(CallCommand::Record(None))
+    }
+
+    /// Plays a WAV file of any rate. Reads its header now; the rest is read by another thread.
+    ///
+    /// # Errors
+    /// [`EngineError::Play`] says what is wrong with the file; [`EngineError::TooManyPlayers`]; [`EngineError::Busy`].
+    pub fn play_file(&mut self, path: &Path, options: PlayOptions) -> Result<PlayId, EngineError> {
+        self.room_for_player()?;
+        let source = WavSource::open(path)?;
+        let feeder = self.feeder.clone().ok_or(EngineError::Ended)?;
+        let (player, alive, filler) = Player::file(PlayId(self.last_play + 1), options, self.voice.flushes());
+        let play = self.play(player, &alive)?;
+        feeder.feed(source, filler);
+        Ok(play)
+    }
+
+    /// Plays a tone.
+    ///
+    /// # Errors
+    /// [`EngineError::TooManyPlayers`]; [`EngineError::Busy`] if the media thread is behind.
+    pub fn play_tone(&mut self, tone: Tone, options: PlayOptions) -> Result<PlayId, EngineError> {
+        self.room_for_player()?;
+        let (player, alive) = Player::tone(PlayId(self.last_play + 1), tone, options, self.voice.flushes());
+        self.play(player, &alive)
+    }
+
+    /// Fades a player out; [`MediaEvent::PlayFinished`] follows, unless it was over already.
+    ///
+    /// # Errors
+    /// [`EngineError::Busy`] if the media thread is behind, [`EngineError::Ended`] if it is gone.
+    pub fn stop_play(&mut self, play: PlayId) -> Result<(), EngineError> {
+        self.command(CallCommand::StopPlay(play))
+    }
+
+    fn room_for_player(&mut self) -> Result<(), EngineError> {
+        self.players.retain(|player| player.strong_count() > 0);
+        if self.players.len() >= MAX_PLAYERS {
+            return Err(EngineError::TooManyPlayers { max: MAX_PLAYERS });
+        }
+        Ok(())
+    }
+
+    fn play(&mut self, player: Box<Player>, alive: &Arc<()>) -> Result<PlayId, EngineError> {
+        self.command(CallCommand::Play(player))?;
+        self.last_play += 1;
+        self.players.push(Arc::downgrade(alive));
+        Ok(PlayId(self.last_play))
+    }
+
+    /// How what the ears and the subscribers hear is cleaned from now on.
+    ///
+    /// # Errors
+    /// [`EngineError::Busy`] if the media thread is behind, [`EngineError::Ended`] if it is gone.
+    pub fn clean(&mut self, config: CleanConfig) -> Result<(), EngineError> {
+        if config == self.clean {
+            return Ok(());
+        }
+        let cleaner = (!config.is_off()).then(|| Box::new(Cleaner::new(config)));
+        self.command(CallCommand::Clean(cleaner))?;
+        self.clean = config;
+        Ok(())
+    }
+
+    /// How it is cleaned now.
+    #[must_use]
+    pub fn cleaning(&self) -> CleanConfig {
+        self.clean
+    }
+
+    /// Effects on one of the voices, in place of those before; an empty chain ends them.
+    ///
+    /// # Errors
+    /// [`EngineError::Busy`] if the media thread is behind, [`EngineError::Ended`] if it is gone.
+    pub fn set_effects(&mut self, direction: Direction, chain: EffectChain) -> Result<(), EngineError> {
+        let chain = (!chain.is_empty()).then(|| Box::new(chain));
+        self.command(CallCommand::Effects(direction, chain))
     }
 
     /// The call's figures now.

@@ -4,6 +4,8 @@ use std::io;
 use std::net::IpAddr;
 use std::ops::RangeInclusive;
 
+use crate::play::PlayError;
+
 /// Why the engine could not do what was asked.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -80,6 +82,15 @@ pub enum EngineError {
     /// The far end did not agree to telephone events.
     #[error("the far end does not take digits as telephone events")]
     NoTelephoneEvents,
+    /// A call plays as much as it can already.
+    #[error("a call plays at most {max} files and tones at once")]
+    TooManyPlayers {
+        /// How many a call can have.
+        max: usize,
+    },
+    /// A file cannot be played.
+    #[error(transparent)]
+    Play(#[from] PlayError),
     /// A thread, timer or poll instance could not be made.
     #[error("cannot start the media thread: {0}")]
     Thread(#[source] io::Error),

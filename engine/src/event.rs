@@ -5,7 +5,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::call::MediaFault;
-use crate::detect::{Party, Tone};
+use crate::detect::{CallTone, Party};
+use crate::play::{PlayEnd, PlayId};
 use crate::voice::Generation;
 
 /// The number of a call, the same in every room of the daemon; shown as `c17`.
@@ -44,7 +45,7 @@ pub enum MediaEvent {
     /// A tone was heard that is no speech.
     Tone {
         /// Which.
-        tone: Tone,
+        tone: CallTone,
         /// How sure that is, in percent.
         confidence: u8,
     },
@@ -90,6 +91,15 @@ pub enum MediaEvent {
         generation: Generation,
         /// Its samples that were sent before the gap.
         played: u64,
+    },
+    /// A player is over.
+    PlayFinished {
+        /// Which player.
+        play: PlayId,
+        /// Its samples that were sent, at 8 kHz.
+        played: u64,
+        /// Why.
+        reason: PlayEnd,
     },
     /// The call's JACK ports are gone or silent; the agent's voice goes to the caller directly.
     JackLost,

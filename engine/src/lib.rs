@@ -1,14 +1,17 @@
 //! Real-time media for telephone calls: RTP, playout, the agent's voice, JACK. No SIP, no text.
 //!
 //! ```text
-//! caller --RTP--> socket -> decrypt, latch -> playout (reorder, adapt, decode, conceal) -+-> ring -> JACK port cN:caller
-//!                                                                                        +-> ring -> ears (speech recognition)
-//!                                                                                        +-> ring -> recorder (left)
-//!                                                                                        +-> rings -> subscribers
+//! caller --RTP--> socket -> decrypt, latch -> playout (reorder, adapt, decode, conceal) -> [effects] -+
+//!                                 +-------------------------------------------------------------------+
+//!                                 +-> ring -> JACK port cN:caller
+//!                                 +-> ring -> recorder (left)
+//!                                 +-> [cleaning] -+-> ring -> ears (speech recognition)
+//!                                        ^        +-> rings -> subscribers
+//!                                        | what is sent, for the echo control
 //!
-//! agent --> Voice -> voice ring (20 s) -> VoiceReader -+- direct -------------------------------------------+
+//! agent --> Voice --> voice ring (8 s) -> VoiceReader -+- direct -------------------------------------------+
 //!                                                      +-> JACK port cN:agent -(patchable)-> cN:to_phone ---+
-//! caller <--RTP-- socket <- encrypt <- encode (clamps) <-----------------------------------------------------+
+//! caller <--RTP-- socket <- encrypt <- encode <- limit <- [effects] <- + players, bridged calls <------------+
 //!                                        +-> ring -> recorder (right)
 //! ```
 //!
@@ -32,8 +35,9 @@
 //! | handle -> call | updates, keys, subscribers | 80 | `EngineError::Busy` |
 //! | media thread -> engine | events | 32 a call | stay in the call (32 more), then lost and counted |
 //! | media thread -> engine | ended calls, taps, replaced parts | two a call | tried again at the next tick |
-//! | voice -> call | samples, and marks of responses | 20 s, 512 | `WriteResult::Accepted` says how much was taken |
-//! | call -> ears, subscribers | caller's samples | 4 s | newest lost, counted |
+//! | voice -> call | samples, and marks of responses | 8 s, 512 | `WriteResult::Accepted` says how much was taken |
+//! | player thread -> call | samples of a file | 2 s a player, 2 players | the thread comes back in 50 ms |
+//! | call -> ears, subscribers | caller's samples | 2 s | newest lost, counted |
 //! | call -> recorder | frames of both directions | 5 s | silence in the file, counted |
 //! | call <-> JACK | samples | 200 ms | see [`jack`] |
 #![deny(missing_docs)]
@@ -42,11 +46,13 @@ use std::time::Duration;
 
 mod bridge;
 pub mod call;
+pub mod clean;
 pub mod clock;
 pub mod codec;
 pub mod detect;
 pub mod dsp;
 pub mod dtmf;
+pub mod effects;
 mod engine;
 mod error;
 mod event;
@@ -56,6 +62,7 @@ pub mod large_blocks;
 mod media_thread;
 mod net;
 mod noise;
+pub mod play;
 pub mod playout;
 mod ports;
 pub mod realtime;
@@ -67,19 +74,23 @@ mod voice;
 
 pub use bridge::{Link, Source};
 pub use call::{MediaFault, MediaParams};
+pub use clean::CleanConfig;
 pub use codec::Codec;
-pub use detect::{DetectConfig, Party, Tone};
+pub use detect::{CallTone, DetectConfig, Party};
 pub use dtmf::{DigitTiming, TelephoneEvent};
+pub use effects::EffectChain;
 pub use engine::{CallHandle, CallSetup, CallSummary, Engine, EngineConfig};
 pub use error::EngineError;
 pub use event::{CallId, KeysBy, MediaEvent, RecordingNews, RecordingState};
 pub use jack::{JackConfig, JackEvent, JackState};
+pub use net::NetIo;
+pub use play::{NamedTone, PlayEnd, PlayError, PlayId, PlayMode, PlayOptions, Region, Segment, Tone};
 pub use ports::ReservedPort;
 pub use realtime::{Grant, Report};
 pub use rtp::srtp::{MasterKey, SrtpParams, SrtpSuite};
-pub use stats::{CallStats, EngineStats};
+pub use stats::{CallStats, EngineStats, ThreadStats};
 pub use tap::EarTap;
-pub use voice::{FADE_SAMPLES, Generation, Position, VOICE_SAMPLES, Voice, VoiceReader, WriteResult, voice};
+pub use voice::{BargeIn, FADE_SAMPLES, Generation, Position, VOICE_SAMPLES, Voice, VoiceReader, WriteResult, voice};
 
 /// The clock of the media threads.
 pub const TICK: Duration = Duration::from_millis(5);

@@ -8,11 +8,11 @@
 //! be dropped elsewhere. A ring that is full makes it try again at the next tick.
 
 use std::io;
-use std::net::UdpSocket;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc;
 use std::thread::{self, JoinHandle};
+use std::time::Duration;
 
 use rtrb::{Consumer, Producer, RingBuffer};
 
@@ -22,16 +22,16 @@ use crate::call::{self, MediaCall};
 use crate::clock::Time;
 use crate::event::{CallId, MediaEvent};
 use crate::icmp;
-use crate::net::{Batch, Readiness};
+use crate::net::{Net, NetIo, Received, Token};
 use crate::ports::ReservedPort;
 use crate::realtime::{self, Grant};
-use crate::stats::{Counter, LatenessHistogram};
+use crate::stats::{Counter, LatenessHistogram, ThreadStats};
 
-/// Datagrams that are read from one socket in one tick: a call's own take one; the rest is for bursts. What is left stays
-/// in the kernel, whose buffer is the bound (cases 2 and 17).
-const SOCKET_SHARE: usize = 256;
-/// Datagrams that are read in one tick altogether: about 1 ms of work.
-const TICK_SHARE: usize = 2_048;
+/// A tick whose last packet leaves so long after the tick was due is late: a tenth of a packet, what a far end's jitter buffer
+/// does not notice yet.
+const LATE: Duration = Duration::from_millis(2);
+/// A tick that begins so long after it was due has begun late: 1 ms, and the edge of a bucket of the histogram.
+const LATE_START: Duration = Duration::from_micros(1024);
 /// Events that wait for the daemon, for each call that there can be.
 const EVENTS_PER_CALL: usize = 32;
 
@@ -65,12 +65,37 @@ pub(crate) enum Order {
 pub(crate) struct ThreadFigures {
     pub(crate) lateness: LatenessHistogram,
     pub(crate) overruns: Counter,
+    pub(crate) late_ticks: Counter,
     pub(crate) skipped_ticks: Counter,
     pub(crate) busy_ns: Counter,
     pub(crate) deferred_drains: Counter,
     pub(crate) lost_events: Counter,
     pub(crate) calls: AtomicUsize,
     stop: AtomicBool,
+}
+
+impl ThreadFigures {
+    pub(crate) fn snapshot(&self) -> ThreadStats {
+        ThreadStats {
+            calls: self.calls.load(Ordering::Relaxed),
+            ticks: self.lateness.count(),
+            late_starts: self.lateness.beyond(LATE_START),
+            lateness_max: self.lateness.max(),
+            late_ticks: self.late_ticks.get(),
+            skipped_ticks: self.skipped_ticks.get(),
+            overruns: self.overruns.get(),
+            busy: Duration::from_nanos(self.busy_ns.get()),
+        }
+    }
+}
+
+/// How a media thread is to run.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct ThreadConfig {
+    pub(crate) max_calls: usize,
+    pub(crate) core: Option<usize>,
+    pub(crate) priority: Option<u8>,
+    pub(crate) net_io: NetIo,
 }
 
 /// A running media thread, as the engine holds it.
@@ -83,38 +108,45 @@ pub(crate) struct MediaThread {
     pub(crate) figures: Arc<ThreadFigures>,
     pub(crate) pinned: Grant,
     pub(crate) realtime: Grant,
+    pub(crate) net_io: Grant,
     thread: Option<JoinHandle<()>>,
 }
 
 impl MediaThread {
     /// Starts a thread for at most so many calls.
-    pub(crate) fn start(index: usize, max_calls: usize, core: Option<usize>, priority: Option<u8>) -> io::Result<Self> {
+    pub(crate) fn start(index: usize, config: &ThreadConfig) -> io::Result<Self> {
+        let &ThreadConfig { max_calls, core, priority, net_io } = config;
         let (new_in, new_out) = RingBuffer::new(max_calls);
         let (orders_in, orders_out) = RingBuffer::new(max_calls * LINKS_PER_CALL);
         let (events_in, events_out) = RingBuffer::new(max_calls * EVENTS_PER_CALL);
         // every call and all of its taps may end at once
         let (retired_in, retired_out) = RingBuffer::new(max_calls * 2 + 64);
         let figures = Arc::new(ThreadFigures::default());
-        let mut media_loop = Loop {
-            new_calls: new_out,
-            orders: orders_out,
-            links: Links::new(max_calls),
-            events: events_in,
-            retired: retired_in,
-            readiness: Readiness::new(max_calls * 2)?,
-            batch: Batch::new()?,
-            slots: (0..max_calls).map(|_| None).collect(),
-            first: 0,
-            figures: figures.clone(),
-        };
+        let theirs = figures.clone();
         let (grants_in, grants) = mpsc::channel();
         let thread = thread::Builder::new().name(format!("media-{index}")).spawn(move || {
-            let _ = grants_in.send((realtime::pin(core), realtime::schedule(priority)));
+            let granted = (realtime::pin(core), realtime::schedule(priority));
+            let (net, net_io) = match Net::open(net_io, max_calls) {
+                Ok((net, grant)) => (net, Ok(grant)),
+                Err(error) => return drop(grants_in.send((granted, Err(error)))),
+            };
+            let _ = grants_in.send((granted, net_io));
             drop(grants_in);
+            let slots = (0..max_calls).map(|_| None).collect();
+            let mut media_loop = Loop {
+                new_calls: new_out,
+                orders: orders_out,
+                links: Links::new(max_calls),
+                events: events_in,
+                retired: retired_in,
+                net,
+                slots,
+                figures: theirs,
+            };
             media_loop.run();
         })?;
-        let (pinned, realtime) = grants.recv().map_err(io::Error::other)?;
-        let thread = Some(thread);
+        let ((pinned, realtime), net_io) = grants.recv().map_err(io::Error::other)?;
+        let (thread, net_io) = (Some(thread), net_io?);
         Ok(Self {
             new_calls: new_in,
             orders: orders_in,
@@ -123,6 +155,7 @@ impl MediaThread {
             figures,
             pinned,
             realtime,
+            net_io,
             thread,
         })
     }
@@ -148,11 +181,8 @@ struct Loop {
     links: Links,
     events: Producer<(CallId, MediaEvent)>,
     retired: Producer<Retired>,
-    readiness: Readiness,
-    batch: Batch,
+    net: Net,
     slots: Box<[Option<Box<RunningCall>>]>,
-    /// Whose turn it is to be read first.
-    first: usize,
     figures: Arc<ThreadFigures>,
 }
 
@@ -172,8 +202,11 @@ impl Loop {
                 due += TICK * missed;
             }
             self.tick(due);
-            due += TICK;
             let ended = Time::now();
+            if ended.since(due) > LATE {
+                self.figures.late_ticks.add(1);
+            }
+            due += TICK;
             self.figures.busy_ns.add(ended.since(begun).as_nanos().try_into().unwrap_or(u64::MAX));
             if ended > due {
                 self.figures.overruns.add(1);
@@ -185,22 +218,20 @@ impl Loop {
     fn tick(&mut self, now: Time) {
         self.take_new_calls();
         self.take_orders();
-        self.batch.look_at_clocks();
         self.receive(now);
         self.links.tick(&mut self.slots, now);
         for index in 0..self.slots.len() {
             self.tick_call(index, now);
         }
+        self.net.flush();
     }
 
     fn take_new_calls(&mut self) {
         while !self.new_calls.is_empty() {
             let Some(index) = self.slots.iter().position(Option::is_none) else { return };
             let Ok(call) = self.new_calls.pop() else { return };
-            let token = (index as u64) << 1;
-            // descriptors that epoll cannot take make a call that hears nothing, and says so by MediaLost
-            let _ = self.readiness.add(&call.port.rtp, token);
-            let _ = self.readiness.add(&call.port.rtcp, token | 1);
+            self.net.add(Token::new(index, false), &call.port.rtp);
+            self.net.add(Token::new(index, true), &call.port.rtcp);
             self.slots[index] = Some(call);
             self.figures.calls.fetch_add(1, Ordering::Relaxed);
         }
@@ -223,27 +254,24 @@ impl Loop {
     }
 
     fn receive(&mut self, now: Time) {
-        let ready = self.readiness.look();
-        let mut left = TICK_SHARE;
-        // not always the same ones first, so that floods on some sockets leave something for the others
-        self.first = self.first.wrapping_add(1);
-        for n in 0..ready {
-            let at = self.first.wrapping_add(n) % ready;
-            let token = self.readiness.ready(at);
-            let index = usize::try_from(token >> 1).unwrap_or(usize::MAX);
-            let Some(Some(call)) = self.slots.get_mut(index) else { continue };
-            if self.readiness.has_error(at) {
-                take_errors(call, token & 1 != 0, now);
+        let slots = &mut self.slots;
+        let deferred = self.net.receive(&mut |token, received| {
+            let Some(Some(call)) = slots.get_mut(token.slot()) else { return };
+            match received {
+                Received::Datagram(datagram) if token.is_rtcp() => {
+                    call.media.on_rtcp(datagram.arrival, datagram.source, datagram.bytes);
+                }
+                Received::Datagram(datagram) => call.media.on_packet(datagram.arrival, datagram.source, datagram.bytes),
+                Received::Unreadable => call.media.counters().bad_packets.add(1),
+                Received::Error => take_errors(call, token, now),
             }
-            if left == 0 {
-                self.figures.deferred_drains.add(1);
-                continue;
+        });
+        self.figures.deferred_drains.add(deferred);
+        while let Some(token) = self.net.poll_failed() {
+            if let Some(Some(call)) = self.slots.get_mut(token.slot()) {
+                call.media.counters().send_failures.add(1);
+                take_errors(call, token, now);
             }
-            let read = drain(&mut self.batch, call, token & 1 != 0, left.min(SOCKET_SHARE));
-            if read >= SOCKET_SHARE {
-                self.figures.deferred_drains.add(1);
-            }
-            left = left.saturating_sub(read);
         }
     }
 
@@ -253,11 +281,7 @@ impl Loop {
         call.media.tick(now);
         while let Some(packet) = call.media.poll_transmit() {
             let socket = if packet.rtcp { &call.port.rtcp } else { &call.port.rtp };
-            // an error may be about an earlier packet (ICMP): then this one was not even tried
-            let failed = (0..2).all(|_| socket.send_to(packet.bytes, packet.to).is_err());
-            if failed {
-                call.media.counters().send_failures.add(1);
-            }
+            self.net.send(Token::new(index, packet.rtcp), socket, packet.bytes, packet.to);
         }
         while !self.events.is_full()
             && let Some(event) = call.media.poll_event()
@@ -271,7 +295,7 @@ impl Loop {
         {
             let _ = self.retired.push(Retired::Part(part)); // there is room
         }
-        if call.media.is_abandoned() && !self.retired.is_full() {
+        if call.media.looks_around() && call.media.is_abandoned() && !self.retired.is_full() {
             self.retire(index);
         }
     }
@@ -285,38 +309,19 @@ impl Loop {
     fn take_out(&mut self, index: usize) -> Option<Box<RunningCall>> {
         self.links.forget(index, &mut self.slots);
         let call = self.slots[index].take()?;
-        self.readiness.remove(&call.port.rtp);
-        self.readiness.remove(&call.port.rtcp);
+        self.net.flush(); // its last packet, which goes by its socket
+        self.net.remove(Token::new(index, false), &call.port.rtp);
+        self.net.remove(Token::new(index, true), &call.port.rtcp);
         self.figures.calls.fetch_sub(1, Ordering::Relaxed);
         Some(call)
     }
 }
 
 /// Takes what came back as undeliverable. A far end that listens to no reports is none that does not listen.
-fn take_errors(call: &mut RunningCall, rtcp: bool, now: Time) {
-    let socket = if rtcp { &call.port.rtcp } else { &call.port.rtp };
-    if icmp::take_unreachable(socket) && !rtcp {
+fn take_errors(call: &mut RunningCall, token: Token, now: Time) {
+    let socket = if token.is_rtcp() { &call.port.rtcp } else { &call.port.rtp };
+    if icmp::take_unreachable(socket) && !token.is_rtcp() {
         call.media.note_unreachable(now);
-    }
-}
-
-/// Reads a socket into its call, up to a share; returns how many datagrams it was.
-fn drain(batch: &mut Batch, call: &mut RunningCall, rtcp: bool, share: usize) -> usize {
-    let socket: &UdpSocket = if rtcp { &call.port.rtcp } else { &call.port.rtp };
-    let mut read = 0;
-    loop {
-        let more = batch.receive(socket);
-        for index in 0..batch.len() {
-            match batch.get(index) {
-                Some(datagram) if rtcp => call.media.on_rtcp(datagram.arrival, datagram.source, datagram.bytes),
-                Some(datagram) => call.media.on_packet(datagram.arrival, datagram.source, datagram.bytes),
-                None => call.media.counters().bad_packets.add(1),
-            }
-        }
-        read += batch.len();
-        if !more || read >= share {
-            return read;
-        }
     }
 }
 

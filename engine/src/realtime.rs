@@ -139,6 +139,8 @@ pub struct Report {
     pub realtime: Grant,
     /// Memory that stays in memory.
     pub memory_locked: Grant,
+    /// Packets in batches, by io_uring.
+    pub net_io: Grant,
     /// How many media threads there are.
     pub media_threads: usize,
 }

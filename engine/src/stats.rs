@@ -6,6 +6,8 @@
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
+use crate::TICK;
+
 /// A number that one thread writes and others read.
 #[derive(Debug, Default)]
 pub struct Counter(AtomicU64);
@@ -166,6 +168,10 @@ call_figures! {
     underruns,
     /// Their length in samples.
     underrun_samples,
+    /// Gaps in files that were played, because the disk was too slow.
+    play_underruns,
+    /// Samples of silence in these gaps.
+    play_underrun_samples,
     /// Telephone keys heard.
     digits_received,
     /// Telephone keys sent.
@@ -199,6 +205,13 @@ pub fn mos(delay_ms: f32, loss: f32) -> f32 {
 const BUCKETS: usize = 96;
 const BUCKETS_PER_OCTAVE: f32 = 4.0;
 
+/// Where a lateness is counted.
+fn bucket(lateness: Duration) -> usize {
+    // by nanoseconds, so that a whole number of microseconds is one
+    let micros = u64::try_from(lateness.as_nanos()).unwrap_or(u64::MAX) as f32 / 1e3;
+    ((micros.max(1.0).log2() * BUCKETS_PER_OCTAVE) as usize).min(BUCKETS - 1)
+}
+
 /// How late ticks were: a histogram that one thread writes without waiting and others read.
 #[derive(Debug)]
 pub struct LatenessHistogram {
@@ -215,9 +228,7 @@ impl Default for LatenessHistogram {
 impl LatenessHistogram {
     /// Counts one tick.
     pub fn record(&self, lateness: Duration) {
-        let micros = lateness.as_secs_f32() * 1e6;
-        let bucket = (micros.max(1.0).log2() * BUCKETS_PER_OCTAVE) as usize;
-        self.buckets[bucket.min(BUCKETS - 1)].add(1);
+        self.buckets[bucket(lateness)].add(1);
         let nanos = u64::try_from(lateness.as_nanos()).unwrap_or(u64::MAX);
         if nanos > self.max_ns.get() {
             self.max_ns.set(nanos);
@@ -241,6 +252,12 @@ impl LatenessHistogram {
         Duration::ZERO
     }
 
+    /// Ticks that were later than this; exact to a quarter octave.
+    #[must_use]
+    pub fn beyond(&self, lateness: Duration) -> u64 {
+        self.buckets[bucket(lateness)..].iter().map(Counter::get).sum()
+    }
+
     /// The latest tick of all.
     #[must_use]
     pub fn max(&self) -> Duration {
@@ -251,6 +268,37 @@ impl LatenessHistogram {
     #[must_use]
     pub fn count(&self) -> u64 {
         self.buckets.iter().map(Counter::get).sum()
+    }
+}
+
+/// Figures of one media thread at one moment, since it was started.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub struct ThreadStats {
+    /// Calls that it has.
+    pub calls: usize,
+    /// Ticks of 5 ms that it made.
+    pub ticks: u64,
+    /// Those that began more than 1.024 ms after they were due.
+    pub late_starts: u64,
+    /// The latest beginning of all.
+    pub lateness_max: Duration,
+    /// Ticks whose last packet left more than 2 ms after they were due.
+    pub late_ticks: u64,
+    /// Ticks that were left out after a stall (case 43).
+    pub skipped_ticks: u64,
+    /// Ticks that were still busy when the next was due.
+    pub overruns: u64,
+    /// Time spent on ticks.
+    pub busy: Duration,
+}
+
+impl ThreadStats {
+    /// The share of its time that it spent on ticks, 0 to 1.
+    #[must_use]
+    pub fn load(&self) -> f64 {
+        let lasted = TICK.as_secs_f64() * (self.ticks + self.skipped_ticks) as f64;
+        if lasted > 0.0 { self.busy.as_secs_f64() / lasted } else { 0.0 }
     }
 }
 
@@ -268,6 +316,8 @@ pub struct EngineStats {
     pub tick_lateness_max: Duration,
     /// Ticks that were still busy when the next was due.
     pub overruns: u64,
+    /// Ticks whose last packet left more than 2 ms after they were due.
+    pub late_ticks: u64,
     /// Ticks that were left out after a stall (case 43).
     pub skipped_ticks: u64,
     /// Time the media threads spent on ticks, all together.
@@ -298,6 +348,17 @@ mod tests {
         }
         assert_eq!(histogram.max(), Duration::from_micros(1000));
         assert_eq!(histogram.count(), 1000);
+        histogram.record(Duration::from_micros(1100));
+        let beyond = |micros| histogram.beyond(Duration::from_micros(micros));
+        assert_eq!((beyond(0), beyond(512), beyond(1024), beyond(10_000)), (1001, 490, 1, 0));
+    }
+
+    #[test]
+    fn the_load_of_a_thread_counts_the_ticks_that_it_left_out() {
+        let busy = Duration::from_millis(30);
+        let stats = ThreadStats { ticks: 9, skipped_ticks: 3, busy, ..ThreadStats::default() };
+        assert!((stats.load() - 0.5).abs() < 1e-9, "{}", stats.load());
+        assert!(ThreadStats::default().load() < 1e-9);
     }
 
     #[test]

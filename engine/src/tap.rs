@@ -7,9 +7,9 @@ use rtrb::{Consumer, Producer, RingBuffer};
 
 use crate::stats::Counters;
 
-/// What a tap holds: 4 s at 8 kHz. A listener that is further behind than that loses the newest samples, counted;
+/// What a tap holds: 2 s at 8 kHz. A listener that is further behind than that loses the newest samples, counted;
 /// hearing must not stop the phone.
-pub const TAP_SAMPLES: usize = 4 * 8_000;
+pub const TAP_SAMPLES: usize = 2 * 8_000;
 
 /// The reading end of a tap: what the caller says, 8 kHz mono, without gaps (silence while nothing is received).
 #[derive(Debug)]

@@ -58,6 +58,44 @@ fn what_one_end_says_the_other_hears_exactly_on_a_clean_line() {
     assert_eq!(pair.stats(1).lost + pair.stats(1).late, 0);
 }
 
+/// RFC 3389: a pause is two packets a second, what is said after it is whole, and the far end counts nothing as lost.
+#[test]
+fn where_comfort_noise_was_agreed_a_pause_is_not_sent() {
+    let quiet = |_, params| MediaParams { comfort_noise: Some(13), ..params };
+    let mut pair = Pair::with(Link { delay_ms: 40, ..Link::default() }, 2, quiet);
+    pair.run(5_000);
+    // the delay finds its size while something is said
+    pair.say(0, &(0..16_000).map(voice).collect::<Vec<_>>());
+    pair.run(6_000);
+    let begun = pair.ends[1].heard.len();
+    let said: Vec<f32> = (0..8_000).map(|n| 0.5 * voice(n)).collect();
+    pair.say(0, &said);
+    pair.run(4_000);
+    let sent = &pair.ends[0].sent;
+    let noise: Vec<_> = sent.iter().filter(|(_, bytes)| header(bytes).0 == 13).collect();
+    assert!(noise.iter().all(|(_, bytes)| bytes[12..] == [70]), "a level and no spectrum");
+    assert!((22..27).contains(&noise.len()), "12 s of pauses are {} packets", noise.len());
+    let audio: Vec<_> = sent.iter().filter(|(_, bytes)| header(bytes).0 == 0).collect();
+    assert!((180..184).contains(&audio.len()), "{}: each silence begins with 200 ms of audio", audio.len());
+    let marked = audio.iter().filter(|(_, bytes)| header(bytes).1).count();
+    assert_eq!(marked, 3, "what begins and what is said after a pause has the marker");
+    for pair in sent.windows(2) {
+        let [(_, _, before, earlier), (_, _, after, later)] = [header(&pair[0].1), header(&pair[1].1)];
+        assert_eq!(after, before.wrapping_add(1), "no number is left out");
+        let apart = pair[1].0.since(pair[0].0).as_millis() as u32;
+        assert_eq!(later.wrapping_sub(earlier), 8 * apart, "the timestamp goes on in a pause");
+    }
+    let mut codes = vec![0; 8_000];
+    let mut expected = vec![0.0; 8_000];
+    Codec::Pcmu.encode(&said, &mut codes);
+    Codec::Pcmu.decode(&codes, &mut expected);
+    // its first 5 ms lead over from the noise
+    let whole = pair.ends[1].heard[begun..].windows(7_000).any(|part| part == &expected[40..7_040]);
+    assert!(whole, "what was said is heard sample by sample");
+    let stats = pair.stats(1);
+    assert_eq!((stats.lost, stats.late, stats.concealed_samples), (0, 0, 0));
+}
+
 #[test]
 fn a_halt_is_heard_within_the_packet_and_its_fade() {
     let mut pair = Pair::new(Link::default(), 3);

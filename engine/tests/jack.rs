@@ -226,6 +226,25 @@ fn without_a_server_the_error_names_it_and_the_fix_and_waiting_goes_direct() {
 }
 
 #[test]
+fn a_server_that_hangs_before_we_come_is_told_and_taken_up_when_it_answers() {
+    let server = Jackd::start("stopped", 48_000, 256);
+    server.signal(libc::SIGSTOP);
+    let error = JackBridge::start(config(server.name())).unwrap_err();
+    assert_eq!(error, JackError::NoAnswer { server: server.name().to_owned() });
+    assert!(error.to_string().contains("pgrep -a jackd"), "{error}");
+    let mut bridge = JackBridge::start(JackConfig { wait_for_server: true, ..config(server.name()) }).unwrap();
+    assert!(matches!(bridge.state(), JackState::Lost { .. }));
+    let mut media = Media::new(bridge.add_call("c1").unwrap());
+    media.until(Route::Direct);
+    server.signal(libc::SIGCONT);
+    let back = |e: &JackEvent| *e == JackEvent::Back { rate_hz: 48_000, period: 256 };
+    wait_for_event(&mut bridge, back, || {
+        media.tick(silence, silence);
+    });
+    media.until(Route::Jack);
+}
+
+#[test]
 fn names_that_jack_cannot_carry_are_refused() {
     let bad = ["", "a b", "a:b", "a/b", "c\0", ".*(", "überlang", "x234567890123456789012345678901234567890"];
     for name in bad {

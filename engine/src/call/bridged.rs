@@ -12,12 +12,12 @@ pub(super) struct Bridged {
     links: u32,
     /// Whether there is something in `added`.
     used: bool,
-    added: [f32; MAX_SENT_SAMPLES],
+    added: Box<[f32; MAX_SENT_SAMPLES]>,
 }
 
 impl Default for Bridged {
     fn default() -> Self {
-        Self { links: 0, used: false, added: [0.0; MAX_SENT_SAMPLES] }
+        Self { links: 0, used: false, added: Box::new([0.0; MAX_SENT_SAMPLES]) }
     }
 }
 
@@ -32,7 +32,7 @@ impl Bridged {
         if !std::mem::take(&mut self.used) {
             return;
         }
-        for (sample, added) in outgoing.iter_mut().zip(&self.added) {
+        for (sample, added) in outgoing.iter_mut().zip(&*self.added) {
             *sample += added;
         }
         self.added.fill(0.0);

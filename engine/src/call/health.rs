@@ -69,8 +69,9 @@ impl MediaFault {
     }
 }
 
-/// What was seen of a call's troubles.
+/// What was seen of a call's troubles. In this order, because every tick asks whether it is time to look.
 #[derive(Debug, Default)]
+#[repr(C)]
 pub(super) struct Health {
     next_look: Time,
     lost: Option<MediaFault>,

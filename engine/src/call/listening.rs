@@ -1,6 +1,7 @@
 //! The detectors' place in a call: what they get, and what becomes of what they find.
 
 use super::{MediaCall, MediaEvent, Retired, enqueue};
+use crate::TICK_SAMPLES;
 use crate::detect::{Detectors, Finding};
 use crate::event::KeysBy;
 
@@ -14,9 +15,8 @@ impl MediaCall {
         self.retired = before.map(Retired::Detectors);
     }
 
-    /// Lets them listen to the tick that lies at `at` of what was heard.
-    pub(super) fn detect(&mut self, at: usize) {
-        let Some(tick) = self.caller.get(at..).and_then(<[f32]>::first_chunk) else { return };
+    /// Lets them listen to what was heard in a tick.
+    pub(super) fn detect(&mut self, tick: &[f32; TICK_SAMPLES]) {
         let Some(detectors) = &mut self.detectors else { return };
         let (events, counters) = (&mut self.events, &self.counters);
         detectors.push(tick, |finding| {

@@ -6,11 +6,12 @@
 //!
 //! What must hold:
 //! - Nothing here allocates, frees, locks, waits or panics, whatever the packets are. Taps that are done with are handed
-//!   back by [`MediaCall::poll_retired`], and so are the parts that an update replaced.
+//!   back by [`MediaCall::poll_retired`], and so are parts that were replaced.
 //! - `tick` is due every 5 ms of the given clock and keeps its own count: late ticks are made up for on the receiving side
 //!   (up to [`CATCH_UP_TICKS`]), and on the sending side only the newest packet is sent, so a stall makes no burst
 //!   (case 43). The RTP timestamp is the clock of what is sent and counts on through skipped packets.
-//! - An answered call always sends: voice, or comfort silence, or telephone events, one packet every packet time.
+//! - An answered call always sends: voice, or silence, or telephone events, one packet every packet time; where comfort noise
+//!   was agreed, a pause is told twice a second instead.
 
 mod bridged;
 mod health;
@@ -18,6 +19,7 @@ mod listening;
 mod params;
 mod receive;
 mod send;
+mod silence;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -27,12 +29,16 @@ use heapless::{Deque, Vec as FixedVec};
 use rtrb::{Consumer, Producer, RingBuffer};
 
 use crate::TICK;
+use crate::clean::Cleaner;
 use crate::clock::Time;
 use crate::codec::Encoder;
 use crate::detect::Detectors;
+use crate::dsp::limiter::Limiter;
 use crate::dtmf::{self, QueuedDigit, Slot};
+use crate::effects::{Direction, EffectChain, EffectSlot};
 use crate::event::{CallId, MediaEvent};
 use crate::jack::JackCall;
+use crate::play::{PlayId, Player, Players};
 use crate::playout::Playout;
 use crate::record::RecordTap;
 use crate::rtp::packet::HEADER_BYTES;
@@ -48,6 +54,7 @@ use health::Health;
 pub use health::MediaFault;
 use params::MAX_SENT_SAMPLES;
 pub use params::{MediaParams, MediaParts};
+use silence::Silence;
 
 /// Ticks that are made up for after a stall: 200 ms of received audio, what the kernel's socket buffer and the playout
 /// hold anyway. What is beyond is left out, and counted at the taps.
@@ -55,6 +62,9 @@ pub const CATCH_UP_TICKS: u64 = 40;
 
 /// Taps of a call: the ears and a few subscribers.
 pub const MAX_TAPS: usize = 5;
+
+/// Ticks from one [look around](MediaCall::looks_around) to the next.
+const LOOK_AROUND_TICKS: u64 = 8;
 
 /// Commands that can wait between two ticks.
 const COMMANDS: usize = dtmf::QUEUE_DIGITS + 16;
@@ -114,6 +124,14 @@ pub enum CallCommand {
     PauseRecording(bool),
     /// Other detectors, or none.
     Detect(Option<Box<Detectors>>),
+    /// Something to be played.
+    Play(Box<Player>),
+    /// What is not to be played any more.
+    StopPlay(PlayId),
+    /// How the ears' audio is cleaned from now on. What the cleaner before had learnt goes on in this one.
+    Clean(Option<Box<Cleaner>>),
+    /// Effects on one of the voices, in place of those before.
+    Effects(Direction, Option<Box<EffectChain>>),
 }
 
 impl CallCommand {
@@ -135,6 +153,12 @@ pub enum Retired {
     Record(Box<RecordTap>),
     /// Detectors that are done.
     Detectors(Box<Detectors>),
+    /// A player that is over.
+    Player(Box<Player>),
+    /// A cleaner that was replaced.
+    Cleaner(Box<Cleaner>),
+    /// Effects that were replaced.
+    Effects(Box<EffectChain>),
 }
 
 /// A packet to be sent.
@@ -156,54 +180,13 @@ enum Outbox {
 }
 
 /// One call's media.
+///
+/// The order of the fields is that of their use: a thread with hundreds of calls finds none of them in its caches, and a
+/// tick costs as much time for the lines that it fetches as for what it reckons (`tick_cost --cold` counts them). So what
+/// every tick looks at lies together, before what a packet needs, and what is seldom needed comes last.
 #[derive(Debug)]
+#[repr(C)]
 pub struct MediaCall {
-    id: CallId,
-    params: MediaParams,
-    srtp: Option<SrtpSession>,
-    counters: Arc<Counters>,
-    commands: Consumer<CallCommand>,
-    events: Deque<MediaEvent, EVENTS>,
-    taps: FixedVec<TapSource, MAX_TAPS>,
-    retired: Option<Retired>,
-    record: Option<Box<RecordTap>>,
-
-    // receiving
-    latch: SourceLatch,
-    reception: Reception,
-    playout: Playout,
-    keys_in: dtmf::Receiver,
-    heard_at: Time,
-    media_lost_after: Duration,
-    health: Health,
-    detectors: Option<Box<Detectors>>,
-    /// What was heard while the packet to be sent is collected.
-    caller: [f32; MAX_SENT_SAMPLES],
-
-    // sending
-    encoder: Encoder,
-    voice: VoiceReader,
-    keys_out: dtmf::Sender,
-    /// What the packet that is being collected will carry; decided as it begins.
-    slot: Slot,
-    ssrc: u32,
-    sequence: u16,
-    timestamp: u32,
-    mark_next: bool,
-    outgoing: [f32; MAX_SENT_SAMPLES],
-    collected: usize,
-    /// What bridged calls add to it.
-    bridged: Bridged,
-    rtp_out: [u8; HEADER_BYTES + MAX_SENT_SAMPLES + MAX_TRAILER_BYTES],
-    outbox: Outbox,
-
-    // RTCP
-    report_due: Time,
-    reports: u64,
-    report_out: [u8; rtcp::MAX_REPORT_BYTES + MAX_TRAILER_BYTES],
-    report_length: usize,
-    last_sender_report: Option<(u32, Time)>,
-
     // the clock
     tick_due: Time,
     /// Ticks since packets have the length that they have.
@@ -211,11 +194,64 @@ pub struct MediaCall {
     packet_ticks: u64,
     /// Of the packets that are due, those before this tick are not sent.
     sends_from: u64,
+
+    // what every tick asks
+    commands: Consumer<CallCommand>,
+    retired: Option<Retired>,
+    caller_effects: EffectSlot,
+    agent_effects: EffectSlot,
+    detectors: Option<Box<Detectors>>,
+    cleaner: Option<Box<Cleaner>>,
+    record: Option<Box<RecordTap>>,
+    jack: Option<Box<JackCall>>,
+    on_jack: bool,
+    outbox: Outbox,
+    report_length: usize,
+    /// What bridged calls add to it.
+    bridged: Bridged,
+    players: Players,
+    keys_in: dtmf::Receiver,
+    counters: Arc<Counters>,
+    report_due: Time,
+    heard_at: Time,
+    health: Health,
+    taps: FixedVec<TapSource, MAX_TAPS>,
+    events: EventQueue,
+    playout: Playout,
+
+    // what a packet that comes or goes needs
+    params: MediaParams,
+    latch: SourceLatch,
+    reception: Reception,
+    media_lost_after: Duration,
+    id: CallId,
+    ssrc: u32,
+    sequence: u16,
+    timestamp: u32,
+    mark_next: bool,
+    collected: usize,
+    /// What the packet that is being collected will carry; decided as it begins.
+    slot: Slot,
+    voice: VoiceReader,
+    encoder: Encoder,
+    limiter: Limiter,
+    silence: Silence,
+    rtp_out: [u8; HEADER_BYTES + MAX_SENT_SAMPLES + MAX_TRAILER_BYTES],
+    keys_out: dtmf::Sender,
+
+    // what only some calls need
+    /// What was heard while the packet to be sent is collected, where it is recorded or bridged.
+    caller: [f32; MAX_SENT_SAMPLES],
+    /// What the packet will carry, as far as it is collected tick by tick.
+    outgoing: [f32; MAX_SENT_SAMPLES],
+    srtp: Option<SrtpSession>,
+
+    // RTCP
+    reports: u64,
+    report_out: [u8; rtcp::MAX_REPORT_BYTES + MAX_TRAILER_BYTES],
+    last_sender_report: Option<(u32, Time)>,
     start: Time,
     start_instant: Instant,
-
-    jack: Option<JackCall>,
-    on_jack: bool,
 }
 
 impl MediaCall {
@@ -236,7 +272,7 @@ impl MediaCall {
             srtp,
             counters: counters.clone(),
             commands: commands_out,
-            events: Deque::new(),
+            events: EventQueue::default(),
             taps,
             retired: None,
             record: config.record,
@@ -248,9 +284,15 @@ impl MediaCall {
             media_lost_after: config.media_lost_after,
             health: Health::default(),
             detectors: None,
+            cleaner: None,
+            caller_effects: EffectSlot::default(),
             caller: [0.0; MAX_SENT_SAMPLES],
             encoder,
             voice: reader,
+            players: Players::default(),
+            agent_effects: EffectSlot::default(),
+            limiter: Limiter::default(),
+            silence: Silence::default(),
             keys_out: dtmf::Sender::default(),
             slot: Slot::Audio,
             ssrc: u32::from_le_bytes([a, b, c, d]),
@@ -275,7 +317,7 @@ impl MediaCall {
             params,
             start: config.start,
             start_instant: config.start_instant,
-            jack: config.jack,
+            jack: config.jack.map(Box::new),
             on_jack: false,
         };
         (call, CallControls { voice: writer, commands: commands_in, counters, ears })
@@ -285,6 +327,13 @@ impl MediaCall {
     #[must_use]
     pub fn id(&self) -> CallId {
         self.id
+    }
+
+    /// Whether it is time to see who is gone: every 40 ms, because whether another thread still holds its end of a ring
+    /// stands where that thread writes.
+    #[must_use]
+    pub fn looks_around(&self) -> bool {
+        self.ticks.is_multiple_of(LOOK_AROUND_TICKS)
     }
 
     /// Whether the controls are gone, and with them the reason to go on.
@@ -318,8 +367,7 @@ impl MediaCall {
         if now < self.tick_due {
             return 0;
         }
-        let elapsed = now.since(self.tick_due).as_nanos() / TICK.as_nanos();
-        let due = u64::try_from(elapsed).unwrap_or(0) + 1;
+        let due = now.ticks_since(self.tick_due) + 1;
         let packets_left_out = due.saturating_sub(CATCH_UP_TICKS).div_ceil(self.packet_ticks);
         let left_out = packets_left_out * self.packet_ticks;
         if left_out > 0 {
@@ -334,6 +382,9 @@ impl MediaCall {
 
     /// The next packet to send, if there is one.
     pub fn poll_transmit(&mut self) -> Option<Transmit<'_>> {
+        if self.outbox == Outbox::Empty && self.report_length == 0 {
+            return None;
+        }
         let to = self.latch.destination();
         if to.ip().is_unspecified() || to.port() == 0 {
             // an SDP of old times says hold like this; the kernel would take it for this machine
@@ -356,19 +407,27 @@ impl MediaCall {
 
     /// The next event, if there is one.
     pub fn poll_event(&mut self) -> Option<MediaEvent> {
-        self.events.pop_front()
+        self.events.pop()
     }
 
     /// Something that is done with, to be dropped on another thread. Commands wait until it was fetched.
     pub fn poll_retired(&mut self) -> Option<Retired> {
-        if let Some(index) = self.taps.iter().position(TapSource::is_abandoned) {
+        if self.looks_around()
+            && let Some(index) = self.taps.iter().position(TapSource::is_abandoned)
+        {
             return Some(Retired::Tap(self.taps.swap_remove(index)));
         }
-        self.retired.take()
+        if let Some(player) = self.players.take_finished() {
+            return Some(Retired::Player(player));
+        }
+        self.retired.take().or_else(|| {
+            let replaced = self.caller_effects.take_replaced().or_else(|| self.agent_effects.take_replaced());
+            replaced.map(Retired::Effects)
+        })
     }
 
     fn take_commands(&mut self) {
-        while self.retired.is_none() {
+        while self.retired.is_none() && !self.caller_effects.is_changing() && !self.agent_effects.is_changing() {
             let Ok(command) = self.commands.pop() else { return };
             match command {
                 CallCommand::Update(parts) => self.update(parts),
@@ -378,8 +437,17 @@ impl MediaCall {
                     }
                 }
                 CallCommand::Detect(next) => self.swap_detectors(next),
+                CallCommand::Play(player) => {
+                    let (events, counters) = (&mut self.events, &self.counters);
+                    let refused = self.players.add(player, &mut |event| enqueue(events, counters, event)).err();
+                    self.retired = refused.map(Retired::Player);
+                }
+                CallCommand::StopPlay(play) => self.players.stop(play, self.voice.barge()),
                 CallCommand::Tap(source) => self.retired = self.taps.push(source).err().map(Retired::Tap),
                 CallCommand::Record(next) => {
+                    if self.record.is_none() && !self.bridged.is_on() {
+                        self.caller.fill(0.0); // the beginning of this packet was not kept
+                    }
                     self.retired = std::mem::replace(&mut self.record, next).map(Retired::Record);
                 }
                 CallCommand::PauseRecording(paused) => {
@@ -387,6 +455,9 @@ impl MediaCall {
                         tap.pause(paused);
                     }
                 }
+                CallCommand::Clean(cleaner) => self.clean_by(cleaner),
+                CallCommand::Effects(Direction::Caller, chain) => self.caller_effects.change(chain),
+                CallCommand::Effects(Direction::Agent, chain) => self.agent_effects.change(chain),
             }
         }
     }
@@ -439,8 +510,28 @@ impl MediaCall {
     }
 }
 
-fn enqueue(events: &mut Deque<MediaEvent, EVENTS>, counters: &Counters, event: MediaEvent) {
-    if events.push_back(event).is_err() {
+/// Events that wait; whether there are any is known without a look at their places.
+#[derive(Debug, Default)]
+#[repr(C)]
+struct EventQueue {
+    any: bool,
+    waiting: Deque<MediaEvent, EVENTS>,
+}
+
+impl EventQueue {
+    fn pop(&mut self) -> Option<MediaEvent> {
+        if !self.any {
+            return None;
+        }
+        let event = self.waiting.pop_front();
+        self.any = event.is_some();
+        event
+    }
+}
+
+fn enqueue(events: &mut EventQueue, counters: &Counters, event: MediaEvent) {
+    events.any = true;
+    if events.waiting.push_back(event).is_err() {
         counters.lost_events.add(1);
     }
 }

@@ -34,6 +34,9 @@ pub struct MediaParams {
     pub receive_payload_type: u8,
     /// Telephone events (RFC 4733), if agreed.
     pub telephone_event: Option<TelephoneEvent>,
+    /// The payload type of comfort noise (RFC 3389), if agreed: then nothing is sent while nobody speaks. Comfort noise that
+    /// comes is always understood.
+    pub comfort_noise: Option<u8>,
     /// How long the packets are that we send: 10, 20, 30, 40 or 60 ms (Opus: not 30). Anything else becomes the next
     /// shorter one. What the far end sends may have any length from 5 to 120 ms.
     pub ptime_ms: u16,
@@ -57,6 +60,7 @@ impl MediaParams {
             payload_type,
             receive_payload_type: payload_type,
             telephone_event: None,
+            comfort_noise: None,
             ptime_ms: DEFAULT_PTIME_MS,
             rtcp_mux: false,
             srtp: None,

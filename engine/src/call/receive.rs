@@ -2,7 +2,9 @@
 
 use std::net::SocketAddr;
 
-use super::{MediaCall, MediaEvent};
+use super::{MediaCall, MediaEvent, Retired};
+use crate::TICK_SAMPLES;
+use crate::clean::Cleaner;
 use crate::clock::{Time, read_clock};
 use crate::codec::{COMFORT_NOISE_PAYLOAD_TYPE, Codec};
 use crate::dtmf;
@@ -170,7 +172,7 @@ impl MediaCall {
         if let Some(keys) = self.params.telephone_event.filter(|keys| keys.receive_payload_type == payload_type) {
             return Some(Kind::Keys { clock_rate_hz: keys.clock_rate_hz });
         }
-        if payload_type == COMFORT_NOISE_PAYLOAD_TYPE {
+        if payload_type == COMFORT_NOISE_PAYLOAD_TYPE || Some(payload_type) == self.params.comfort_noise {
             return Some(Kind::Noise);
         }
         // some gateways flip between the two laws in mid-call; their numbers are fixed, so there is no doubt
@@ -213,6 +215,29 @@ impl MediaCall {
         }
         self.reception.measure(arrival, packet.timestamp, codec.clock_rate_hz());
         self.counters.jitter_ms.set(self.reception.jitter_ms() as f32);
+    }
+
+    /// Passes what was heard in a tick to the ears and the subscribers, cleaned if that is wanted.
+    pub(super) fn pass_to_taps(&mut self, heard: &[f32; TICK_SAMPLES]) {
+        let (taps, counters) = (&mut self.taps, &self.counters);
+        let mut pass = |samples: &[f32]| taps.iter_mut().for_each(|tap| tap.push(samples, counters));
+        match &mut self.cleaner {
+            Some(cleaner) => cleaner.process(heard, pass),
+            None => pass(heard),
+        }
+    }
+
+    /// Cleans by these parts from now on. The ears' clock goes on without a gap.
+    pub(super) fn clean_by(&mut self, mut cleaner: Option<Box<Cleaner>>) {
+        match (&mut cleaner, &mut self.cleaner) {
+            (Some(next), Some(before)) => next.take_over(before),
+            (None, Some(before)) => {
+                let rest = before.rest();
+                self.taps.iter_mut().for_each(|tap| tap.push(rest, &self.counters));
+            }
+            (_, None) => {}
+        }
+        self.retired = std::mem::replace(&mut self.cleaner, cleaner).map(Retired::Cleaner);
     }
 
     fn count(&mut self, packet: &Packet<'_>) {

@@ -1,5 +1,7 @@
 //! The sending half of a call: one packet every packet time, whatever there is to say; and the reports.
 
+use super::params::MAX_SENT_SAMPLES;
+use super::silence::{NOISE_LEVEL, Transmit};
 use super::{MediaCall, MediaEvent, Outbox, enqueue, low32, report_interval, to_index};
 use crate::clock::{Time, read_clock};
 use crate::dtmf::{self, Slot};
@@ -14,17 +16,20 @@ impl MediaCall {
     pub(crate) fn hear(&mut self) {
         self.ticks += 1;
         let (now, at) = (self.tick_due, self.at());
-        let caller = &mut self.caller[at..at + TICK_SAMPLES];
-        self.playout.pull(now, caller, &self.counters);
-        for sample in &mut *caller {
+        // on the stack, which is in the caches
+        let mut caller = [0.0; TICK_SAMPLES];
+        self.playout.pull(now, &mut caller, &self.counters);
+        for sample in &mut caller {
             // cross-fades of loud, unrelated pieces add up to more than full scale, which nobody behind this expects
             *sample = sample.clamp(-1.0, 1.0);
         }
-        for tap in &mut self.taps {
-            tap.push(caller, &self.counters);
-        }
         if self.detectors.is_some() {
-            self.detect(at);
+            self.detect(&caller); // of what came over the line, whatever the effects make of it
+        }
+        self.caller_effects.process(&mut caller);
+        self.pass_to_taps(&caller);
+        if self.record.is_some() || self.bridged.is_on() {
+            self.caller[at..at + TICK_SAMPLES].copy_from_slice(&caller);
         }
         if let Some(heard) = self.keys_in.on_tick(now) {
             self.on_key(heard);
@@ -35,7 +40,7 @@ impl MediaCall {
         }
         if !self.is_skipped() {
             if self.jack.is_some() {
-                self.exchange_with_jack(now, at);
+                self.exchange_with_jack(now, at, &caller);
             } else if self.bridged.is_on() {
                 self.collect_voice(at);
             }
@@ -69,19 +74,19 @@ impl MediaCall {
         to_index(self.packet_ticks) * TICK_SAMPLES
     }
 
-    fn exchange_with_jack(&mut self, now: Time, at: usize) {
+    fn exchange_with_jack(&mut self, now: Time, at: usize, caller: &[f32; TICK_SAMPLES]) {
         let Some(jack) = &mut self.jack else { return };
         let mut agent = [0.0; TICK_SAMPLES];
         let (events, counters) = (&mut self.events, &self.counters);
         let mut emit = |event| enqueue(events, counters, event);
-        if self.params.send && self.slot == Slot::Audio {
+        if self.params.send && self.slot == Slot::Audio && !self.players.replace_voice() {
             self.voice.pull(&mut agent, counters, &mut emit);
         } else {
             self.voice.idle(&mut emit); // the voice waits while a key sounds or the far end holds us
         }
         let instant = self.start_instant + now.since(self.start);
         let to_phone = &mut self.outgoing[at..at + TICK_SAMPLES];
-        let route = jack.exchange(instant, &self.caller[at..at + TICK_SAMPLES], &agent, to_phone);
+        let route = jack.exchange(instant, caller, &agent, to_phone);
         self.voice.set_in_flight(jack.in_flight());
         let [given_up, missing] = jack.totals();
         counters.jack_lost_samples.set(given_up);
@@ -101,7 +106,7 @@ impl MediaCall {
         let mut emit = |event| enqueue(events, counters, event);
         // what was not collected before the bridge began comes first
         let agent = &mut self.outgoing[self.collected.min(at)..at + TICK_SAMPLES];
-        if self.params.send && self.slot == Slot::Audio {
+        if self.params.send && self.slot == Slot::Audio && !self.players.replace_voice() {
             self.voice.pull(agent, counters, &mut emit);
         } else {
             self.voice.idle(&mut emit);
@@ -113,13 +118,17 @@ impl MediaCall {
     fn send_packet(&mut self) {
         let samples = self.packet_samples();
         let collected = std::mem::take(&mut self.collected);
+        // on the stack, which is in the caches
+        let mut outgoing = [0.0; MAX_SENT_SAMPLES];
+        let outgoing = &mut outgoing[..samples];
         let (events, counters) = (&mut self.events, &self.counters);
         let mut emit = |event| enqueue(events, counters, event);
         if !self.params.send {
             self.voice.idle(&mut emit);
-            self.outgoing.fill(0.0);
+            self.players.wait(self.voice.barge(), &mut emit);
             self.bridged.clear();
-            self.record(samples);
+            self.agent_effects.finish();
+            self.record(outgoing);
             return;
         }
         let (payload_type, marker, timestamp);
@@ -129,32 +138,63 @@ impl MediaCall {
             Slot::Audio | Slot::Tone { .. } => None,
         });
         let length = if let Some((keys, (first, start, event, ends))) = key {
-            self.outgoing.fill(0.0);
             self.bridged.clear();
             self.voice.idle(&mut emit);
+            self.players.wait(self.voice.barge(), &mut emit);
+            self.agent_effects.finish();
             (payload_type, marker, timestamp) = (keys.payload_type, first, start);
             if ends {
                 self.counters.digits_sent.add(1);
             }
             payload[..dtmf::EVENT_BYTES].copy_from_slice(&event);
+            self.silence.reset();
             dtmf::EVENT_BYTES
         } else {
+            outgoing[..collected].copy_from_slice(&self.outgoing[..collected]);
             if let Slot::Tone { ends } = self.slot {
                 self.voice.idle(&mut emit);
-                self.keys_out.sound(&mut self.outgoing[..samples]);
+                self.players.wait(self.voice.barge(), &mut emit);
+                self.keys_out.sound(outgoing);
                 counters.digits_sent.add(u64::from(ends));
-            } else if collected < samples {
-                self.voice.pull(&mut self.outgoing[collected..samples], counters, &mut emit);
+            } else {
+                if self.players.replace_voice() {
+                    // what came through JACK is not meant either
+                    outgoing[..collected].fill(0.0);
+                    self.voice.wait(&mut outgoing[collected..], &mut emit);
+                } else if collected < samples {
+                    self.voice.pull(&mut outgoing[collected..], counters, &mut emit);
+                }
+                if !self.players.is_empty() {
+                    self.players.pull(outgoing, self.voice.barge(), counters, &mut emit);
+                }
             }
-            self.bridged.add_to(&mut self.outgoing[..samples]);
-            (payload_type, marker, timestamp) = (self.params.payload_type, self.mark_next, self.timestamp);
-            self.mark_next = false;
-            self.encoder.encode(&self.outgoing[..samples], payload)
+            self.bridged.add_to(outgoing);
+            self.agent_effects.process(outgoing);
+            self.limiter.process(outgoing);
+            timestamp = self.timestamp;
+            let comfort_noise = self.params.comfort_noise.map(|noise| (noise, self.silence.next(outgoing)));
+            match comfort_noise {
+                Some((noise, Transmit::Noise)) => {
+                    (payload_type, marker) = (noise, false);
+                    payload[0] = NOISE_LEVEL;
+                    1
+                }
+                Some((noise, Transmit::Nothing)) => {
+                    (payload_type, marker) = (noise, false);
+                    0
+                }
+                sent => {
+                    let first = matches!(sent, Some((_, Transmit::Audio { first: true })));
+                    (payload_type, marker) = (self.params.payload_type, self.mark_next || first);
+                    self.mark_next = false;
+                    self.encoder.encode(outgoing, payload)
+                }
+            }
         };
         if length > 0 {
             self.finish_packet(payload_type, marker, timestamp, length);
         }
-        self.record(samples);
+        self.record(outgoing);
     }
 
     /// Puts the header before the payload that lies in `rtp_out`, and encrypts what is to be encrypted.
@@ -179,24 +219,26 @@ impl MediaCall {
         self.counters.skipped.add(1);
         self.collected = 0;
         self.bridged.clear();
-        self.outgoing.fill(0.0);
-        self.record(self.packet_samples());
+        self.record(&[0.0; MAX_SENT_SAMPLES][..self.packet_samples()]);
     }
 
     /// Gives up the packet that is being collected, and begins one of another length. The timestamp tells the time that
     /// was collected so far.
     pub(super) fn begin_packet_anew(&mut self) {
         let begun = to_index(self.ticks % self.packet_ticks) * TICK_SAMPLES;
-        self.outgoing.fill(0.0);
         self.bridged.clear();
-        self.record(begun);
+        self.record(&[0.0; MAX_SENT_SAMPLES][..begun]);
         self.timestamp = self.timestamp.wrapping_add(self.params.timestamp_step(begun));
         (self.ticks, self.collected, self.slot) = (0, 0, Slot::Audio);
     }
 
-    fn record(&mut self, samples: usize) {
+    /// Hands what was sent to those that want to know of it, and what was heard meanwhile to the recording.
+    fn record(&mut self, sent: &[f32]) {
+        if let Some(cleaner) = &mut self.cleaner {
+            cleaner.sent(sent);
+        }
         let Some(tap) = &mut self.record else { return };
-        let lost = tap.push(&self.caller[..samples], &self.outgoing[..samples]);
+        let lost = tap.push(&self.caller[..sent.len()], sent);
         self.counters.record_lost_samples.add(lost as u64);
     }
 

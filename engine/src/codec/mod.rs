@@ -8,10 +8,10 @@
 //! Inside, a call has one rate, 8 kHz. A codec that samples at another rate converts at its own edge, so that everything
 //! behind it is the same for all of them; a call that is wider inside would change this room and `dsp` alone.
 
+mod g711;
 mod g722;
 mod opus;
 
-use audio_codec_algorithms::{decode_alaw, decode_ulaw, encode_alaw, encode_ulaw};
 use g722::{G722Decoder, G722Encoder};
 use opus::{OpusDecoder, OpusEncoder};
 
@@ -94,10 +94,9 @@ impl Codec {
     /// Decodes G.711: as many bytes as both slices hold; returns the number of samples written. Codecs with a state write
     /// none: they need a [`Decoder`].
     pub fn decode(self, bytes: &[u8], samples: &mut [f32]) -> usize {
-        // a loop for each law, so that its function is known where it is called
         match self {
-            Self::Pcmu => decode_each(bytes, samples, decode_ulaw),
-            Self::Pcma => decode_each(bytes, samples, decode_alaw),
+            Self::Pcmu => g711::decode_mu(bytes, samples),
+            Self::Pcma => g711::decode_a(bytes, samples),
             Self::G722 | Self::Opus => 0,
         }
     }
@@ -106,25 +105,11 @@ impl Codec {
     /// not a number becomes silence. Codecs with a state write nothing: they need an [`Encoder`].
     pub fn encode(self, samples: &[f32], bytes: &mut [u8]) -> usize {
         match self {
-            Self::Pcmu => encode_each(samples, bytes, encode_ulaw),
-            Self::Pcma => encode_each(samples, bytes, encode_alaw),
+            Self::Pcmu => g711::encode_mu(samples, bytes),
+            Self::Pcma => g711::encode_a(samples, bytes),
             Self::G722 | Self::Opus => 0,
         }
     }
-}
-
-fn decode_each(bytes: &[u8], samples: &mut [f32], decode_one: impl Fn(u8) -> i16) -> usize {
-    for (sample, &byte) in samples.iter_mut().zip(bytes) {
-        *sample = f32::from(decode_one(byte)) / FULL_SCALE;
-    }
-    bytes.len().min(samples.len())
-}
-
-fn encode_each(samples: &[f32], bytes: &mut [u8], encode_one: impl Fn(i16) -> u8) -> usize {
-    for (byte, &sample) in bytes.iter_mut().zip(samples) {
-        *byte = encode_one(to_i16(sample));
-    }
-    samples.len().min(bytes.len())
 }
 
 /// Writes the samples of a call as its codec does. Made off the real-time threads.

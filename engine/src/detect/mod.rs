@@ -34,7 +34,7 @@ pub(crate) fn full_scale_amplitude(dbm0: f32) -> f32 {
 /// A tone that is no speech.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
-pub enum Tone {
+pub enum CallTone {
     /// It rings at the called.
     Ringback,
     /// The called is busy.
@@ -51,7 +51,7 @@ pub enum Tone {
     Beep,
 }
 
-impl Tone {
+impl CallTone {
     /// Its name in the control protocol.
     #[must_use]
     pub const fn name(self) -> &'static str {
@@ -97,7 +97,7 @@ pub enum Finding {
     /// A key by its tones.
     Key(Heard),
     /// A tone, with a confidence in percent.
-    Tone(Tone, u8),
+    Tone(CallTone, u8),
     /// Who has answered, with a confidence in percent, so long after the answer.
     AnsweredBy(Party, u8, Duration),
 }
@@ -143,7 +143,7 @@ impl Tones {
         let Some((answered, beep)) = &mut self.answered else { return };
         let mut verdict = answered.push(speech);
         if let Some(confidence) = beep.push(&frame, speech) {
-            emit(Finding::Tone(Tone::Beep, confidence));
+            emit(Finding::Tone(CallTone::Beep, confidence));
             verdict = answered.on_beep().or(verdict);
         }
         if let Some((party, confidence)) = verdict {

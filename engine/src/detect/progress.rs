@@ -15,7 +15,7 @@
 
 use heapless::Deque;
 
-use super::Tone;
+use super::CallTone;
 use super::spectrum::{FRAME_MS, Frame, Sound};
 
 /// Runs that are remembered: two cycles of the longest cadence.
@@ -96,7 +96,7 @@ pub(super) struct Progress {
     past: Deque<Run, RUNS>,
     now: Run,
     doubt: u32,
-    told: Option<(Tone, u8)>,
+    told: Option<(CallTone, u8)>,
     since_tone: u32,
     /// The level of the last tone.
     level: f32,
@@ -111,7 +111,7 @@ impl Default for Progress {
 
 impl Progress {
     /// Takes a look; a tone is returned when it has become clear, with a confidence in percent.
-    pub(super) fn push(&mut self, frame: &Frame) -> Option<(Tone, u8)> {
+    pub(super) fn push(&mut self, frame: &Frame) -> Option<(CallTone, u8)> {
         let mut kind = Kind::of(frame.sound);
         if matches!(kind, Kind::Silence | Kind::Other) {
             if frame.window_level < self.level * QUIETER {
@@ -165,22 +165,22 @@ impl Progress {
         self.past.iter().rev().nth(n.checked_sub(1)?).copied()
     }
 
-    fn judge(&self) -> Option<(Tone, u8)> {
+    fn judge(&self) -> Option<(CallTone, u8)> {
         let ms = self.now.ms();
         match self.now.kind {
             Kind::Ringing if ms >= 300 => {
                 let again = self.before(2).is_some_and(|run| run.kind == Kind::Ringing);
-                Some((Tone::Ringback, if again { 95 } else { 80 }))
+                Some((CallTone::Ringback, if again { 95 } else { 80 }))
             }
-            Kind::Dial if ms >= 600 => Some((Tone::Dial, 85)),
-            Kind::Single if ms >= 2_300 => Some((Tone::Dial, 70)),
-            Kind::FaxCalled if ms >= 1_000 => Some((Tone::Fax, 85)),
+            Kind::Dial if ms >= 600 => Some((CallTone::Dial, 85)),
+            Kind::Single if ms >= 2_300 => Some((CallTone::Dial, 70)),
+            Kind::FaxCalled if ms >= 1_000 => Some((CallTone::Fax, 85)),
             Kind::Busy => self.busy_by_pair(),
             Kind::Single => self.busy_by_cadence(),
             Kind::Special(2) if ms >= 160 => {
                 let rising =
                     self.before(1)?.is(Kind::Special(1), 160..=520) && self.before(2)?.is(Kind::Special(0), 160..=520);
-                rising.then_some((Tone::SpecialInformation, 95))
+                rising.then_some((CallTone::SpecialInformation, 95))
             }
             Kind::Silence => self.by_what_went_before(ms),
             _ => None,
@@ -188,20 +188,20 @@ impl Progress {
     }
 
     /// 480+620: two equal lengths of it and of silence.
-    fn busy_by_pair(&self) -> Option<(Tone, u8)> {
+    fn busy_by_pair(&self) -> Option<(CallTone, u8)> {
         let (off, on) = (self.before(1)?, self.before(2)?);
         if on.kind != Kind::Busy || off.kind != Kind::Silence {
             return None;
         }
         match (on.ms() + off.ms()) / 2 {
-            140..=330 => Some((Tone::Congestion, 85)),
-            370..=650 => Some((Tone::Busy, 85)),
+            140..=330 => Some((CallTone::Congestion, 85)),
+            370..=650 => Some((CallTone::Busy, 85)),
             _ => None,
         }
     }
 
     /// One frequency: two whole cycles.
-    fn busy_by_cadence(&self) -> Option<(Tone, u8)> {
+    fn busy_by_cadence(&self) -> Option<(CallTone, u8)> {
         let (off, on, off_before, on_before) = (self.before(1)?, self.before(2)?, self.before(3)?, self.before(4)?);
         let kinds = [on, on_before].iter().all(|run| run.kind == Kind::Single)
             && [off, off_before].iter().all(|run| run.kind == Kind::Silence);
@@ -217,29 +217,29 @@ impl Progress {
                 && (440..=620).contains(&long)
         };
         if uneven(on, off, on_before, off_before) || uneven(on_before, off_before, on, off) {
-            return Some((Tone::Congestion, 90));
+            return Some((CallTone::Congestion, 90));
         }
         let lengths = [on, off, on_before, off_before];
         let all = |range: std::ops::RangeInclusive<u32>| lengths.iter().all(|ms| range.contains(ms));
         if all(130..=310) {
-            Some((Tone::Congestion, 90))
+            Some((CallTone::Congestion, 90))
         } else if all(310..=650) {
-            Some((Tone::Busy, 90))
+            Some((CallTone::Busy, 90))
         } else {
             None
         }
     }
 
-    fn by_what_went_before(&self, silent_ms: u32) -> Option<(Tone, u8)> {
+    fn by_what_went_before(&self, silent_ms: u32) -> Option<(CallTone, u8)> {
         let last = self.before(1)?;
         let before = self.before(3);
         if last.is(Kind::Single, 620..=1_900) && silent_ms >= 1_500 {
             let again = before.is_some_and(|run| run.is(Kind::Single, 620..=1_900));
-            return Some((Tone::Ringback, if again { 95 } else { 70 }));
+            return Some((CallTone::Ringback, if again { 95 } else { 70 }));
         }
         if last.is(Kind::FaxCalling, 380..=640) && silent_ms >= 1_000 {
             let again = before.is_some_and(|run| run.is(Kind::FaxCalling, 380..=640));
-            return Some((Tone::Fax, if again { 95 } else { 70 }));
+            return Some((CallTone::Fax, if again { 95 } else { 70 }));
         }
         None
     }

@@ -84,8 +84,8 @@ impl Line {
     }
 
     /// The tones that were told, without their confidence.
-    fn tones(&self) -> Vec<Tone> {
-        let mut tones: Vec<Tone> = self.findings(&PROGRESS).iter().filter_map(|(_, f)| tone(f)).collect();
+    fn tones(&self) -> Vec<CallTone> {
+        let mut tones: Vec<CallTone> = self.findings(&PROGRESS).iter().filter_map(|(_, f)| tone(f)).collect();
         tones.dedup();
         tones
     }
@@ -99,7 +99,7 @@ impl Line {
     }
 }
 
-fn tone(finding: &Finding) -> Option<Tone> {
+fn tone(finding: &Finding) -> Option<CallTone> {
     match finding {
         Finding::Tone(tone, _) => Some(*tone),
         _ => None,
@@ -119,7 +119,7 @@ fn it_rings_in_every_plan() {
     for (hz, ms, within_ms) in plans {
         for dbm0 in [-13.0, -20.0, -30.0] {
             let line = Line::new().noisy(dbm0 - 20.0).silence(200).cadence(3, hz, dbm0, ms);
-            assert_eq!(line.tones(), [Tone::Ringback], "{hz:?} {ms:?} {dbm0}");
+            assert_eq!(line.tones(), [CallTone::Ringback], "{hz:?} {ms:?} {dbm0}");
             let findings = line.findings(&PROGRESS);
             assert!(findings[0].0 <= within_ms, "{hz:?} {ms:?}: {findings:?}");
             assert!(findings.len() <= 2, "told once, and once more when it is surer: {findings:?}");
@@ -129,16 +129,16 @@ fn it_rings_in_every_plan() {
 
 #[test]
 fn busy_is_busy_and_congestion_is_congestion_in_every_plan() {
-    let plans: [(&[f32], &[usize], Tone); 9] = [
-        (&[425.0], &[500, 500], Tone::Busy),
-        (&[425.0], &[480, 480], Tone::Busy),
-        (&[480.0, 620.0], &[500, 500], Tone::Busy),
-        (&[400.0], &[375, 375], Tone::Busy),
-        (&[425.0], &[250, 250], Tone::Congestion),
-        (&[425.0], &[240, 240], Tone::Congestion),
-        (&[425.0], &[200, 200], Tone::Congestion),
-        (&[480.0, 620.0], &[250, 250], Tone::Congestion),
-        (&[400.0], &[400, 350, 225, 525], Tone::Congestion),
+    let plans: [(&[f32], &[usize], CallTone); 9] = [
+        (&[425.0], &[500, 500], CallTone::Busy),
+        (&[425.0], &[480, 480], CallTone::Busy),
+        (&[480.0, 620.0], &[500, 500], CallTone::Busy),
+        (&[400.0], &[375, 375], CallTone::Busy),
+        (&[425.0], &[250, 250], CallTone::Congestion),
+        (&[425.0], &[240, 240], CallTone::Congestion),
+        (&[425.0], &[200, 200], CallTone::Congestion),
+        (&[480.0, 620.0], &[250, 250], CallTone::Congestion),
+        (&[400.0], &[400, 350, 225, 525], CallTone::Congestion),
     ];
     for (hz, ms, tone) in plans {
         for dbm0 in [-13.0, -20.0, -30.0] {
@@ -158,7 +158,7 @@ fn three_rising_tones_are_special_information() {
         for hz in hz {
             line = line.tone(330, &[hz], -18.0).silence(gap);
         }
-        assert_eq!(line.silence(300).speech(3_000).tones(), [Tone::SpecialInformation], "{hz:?} {gap}");
+        assert_eq!(line.silence(300).speech(3_000).tones(), [CallTone::SpecialInformation], "{hz:?} {gap}");
     }
     let falling = Line::new().tone(330, &[1_800.0], -18.0).tone(330, &[1_400.0], -18.0).tone(330, &[950.0], -18.0);
     assert_eq!(falling.silence(500).tones(), []);
@@ -166,21 +166,21 @@ fn three_rising_tones_are_special_information() {
 
 #[test]
 fn a_fax_is_told_by_what_it_sends_calling_and_called() {
-    assert_eq!(Line::new().silence(500).cadence(3, &[1_100.0], -15.0, &[500, 3_000]).tones(), [Tone::Fax]);
-    assert_eq!(Line::new().silence(500).tone(2_700, &[2_100.0], -15.0).silence(500).tones(), [Tone::Fax]);
+    assert_eq!(Line::new().silence(500).cadence(3, &[1_100.0], -15.0, &[500, 3_000]).tones(), [CallTone::Fax]);
+    assert_eq!(Line::new().silence(500).tone(2_700, &[2_100.0], -15.0).silence(500).tones(), [CallTone::Fax]);
 }
 
 #[test]
 fn dial_tone_is_told() {
     for hz in [&[425.0][..], &[350.0, 440.0]] {
-        assert_eq!(Line::new().silence(200).tone(5_000, hz, -15.0).tones(), [Tone::Dial], "{hz:?}");
+        assert_eq!(Line::new().silence(200).tone(5_000, hz, -15.0).tones(), [CallTone::Dial], "{hz:?}");
     }
 }
 
 #[test]
 fn a_tone_after_another_is_news_and_the_same_one_only_when_it_was_long_gone() {
     let line = Line::new().cadence(2, &[425.0], -15.0, &[1_000, 4_000]).cadence(6, &[425.0], -15.0, &[500, 500]);
-    assert_eq!(line.tones(), [Tone::Ringback, Tone::Busy]);
+    assert_eq!(line.tones(), [CallTone::Ringback, CallTone::Busy]);
     let ring = |line: Line| line.cadence(2, &[440.0, 480.0], -15.0, &[2_000, 4_000]);
     let twice = ring(ring(Line::new()).silence(12_000));
     let told = twice.findings(&PROGRESS).iter().filter(|(_, f)| tone(f).is_some()).count();
@@ -216,8 +216,12 @@ fn a_long_greeting_is_a_machine_and_its_beep_makes_it_sure() {
         for beep_ms in [120, 250, 500, 1_400] {
             let line = Line::new().silence(500).speech(6_000).silence(300).tone(beep_ms, &[hz], -16.0).silence(2_000);
             assert_eq!(line.parties(), [(Party::Machine, 75), (Party::Machine, 97)], "{hz} {beep_ms}");
-            let beep: Vec<u32> =
-                line.findings(&ALL).iter().filter(|(_, f)| tone(f) == Some(Tone::Beep)).map(|(at, _)| *at).collect();
+            let beep: Vec<u32> = line
+                .findings(&ALL)
+                .iter()
+                .filter(|(_, f)| tone(f) == Some(CallTone::Beep))
+                .map(|(at, _)| *at)
+                .collect();
             assert_eq!(beep.len(), 1);
             let end = 6_800 + beep_ms as u32;
             let within = if hz < 640.0 { 1_000 } else { 500 };
@@ -234,7 +238,7 @@ fn a_short_greeting_with_a_beep_is_a_machine_after_all() {
 
 #[test]
 fn what_is_no_beep_is_none() {
-    let beeps = |line: Line| line.findings(&ALL).iter().filter(|(_, f)| tone(f) == Some(Tone::Beep)).count();
+    let beeps = |line: Line| line.findings(&ALL).iter().filter(|(_, f)| tone(f) == Some(CallTone::Beep)).count();
     // without speech before it, too short, too long, followed by speech, one of many
     assert_eq!(beeps(Line::new().silence(500).tone(400, &[1_000.0], -16.0).silence(2_000)), 0);
     let spoken = || Line::new().silence(500).speech(4_000).silence(300);

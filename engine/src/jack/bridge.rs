@@ -9,13 +9,14 @@ use rtrb::RingBuffer;
 
 use super::client::default_server;
 use super::config::{JackConfig, JackEvent, JackState};
-use super::connection::Connection;
 use super::manager::{Command, Manager, Status};
 use super::names::CallName;
 use super::{JackCall, JackError};
 
 /// Links that can be on their way to a call: more than one only when servers come and go between two ticks.
 const LINKS: usize = 4;
+/// Longest wait for a server to take our client; one that is not busy does so within tens of milliseconds.
+const ANSWER_LIMIT: Duration = Duration::from_secs(3);
 /// Longest wait for a server to let our client go; a stopped (SIGSTOP) server never does.
 const CLOSE_LIMIT: Duration = Duration::from_secs(2);
 
@@ -34,40 +35,48 @@ pub struct JackBridge {
 }
 
 impl JackBridge {
-    /// Connects to the server and starts the manager thread.
+    /// Starts the manager thread, has it connect to the server and waits for that, but at most 3 s: a server that hangs
+    /// keeps whoever connects to it waiting for as long as it hangs.
     ///
     /// # Errors
-    /// [`JackError::NoLibrary`] without libjack; [`JackError::NoServer`] and [`JackError::Refused`] unless
-    /// [`JackConfig::wait_for_server`]; [`JackError::Name`] for names JACK cannot carry; [`JackError::Thread`].
+    /// [`JackError::NoLibrary`] without libjack; [`JackError::NoServer`], [`JackError::NoAnswer`] and [`JackError::Refused`]
+    /// unless [`JackConfig::wait_for_server`]; [`JackError::Name`] for names JACK cannot carry; [`JackError::Thread`].
     pub fn start(config: JackConfig) -> Result<Self, JackError> {
         let server_name = config.server_name.clone().unwrap_or_else(default_server);
+        let wait_for_server = config.wait_for_server;
         // One clock for the media thread and the process callback, and never 0 on it.
         let now = Instant::now();
         let epoch = now.checked_sub(Duration::from_secs(1)).unwrap_or(now);
-        let connection = match Connection::shared(&config, &server_name, epoch) {
-            Ok(connection) => Some(connection),
-            Err(JackError::NoServer { .. } | JackError::Refused { .. }) if config.wait_for_server => None,
-            Err(error) => return Err(error),
-        };
-        let status = match &connection {
-            Some(connection) => Status::Running(Arc::clone(&connection.server)),
-            None => Status::Lost(now),
-        };
-        let status = Arc::new(Mutex::new(status));
+        let status = Arc::new(Mutex::new(Status::Lost(now)));
         let (commands, commands_in) = mpsc::channel();
         let (events_out, events) = mpsc::channel();
         let (end, ended) = mpsc::channel::<()>();
-        let manager =
-            Manager::new(config, server_name.clone(), epoch, commands_in, events_out, Arc::clone(&status), connection);
+        let (first_out, first) = mpsc::sync_channel(0);
+        let manager = Manager::new(config, server_name.clone(), epoch, commands_in, events_out, Arc::clone(&status));
         let own_clients = manager.own_clients();
         std::thread::Builder::new()
             .name("jack-manager".to_owned())
             .spawn(move || {
-                manager.run();
+                manager.run(&first_out);
                 drop(end);
             })
             .map_err(|error| JackError::Thread { reason: error.to_string() })?;
-        Ok(Self { server_name, epoch, next_id: AtomicU64::new(0), commands, events, status, own_clients, ended })
+        let connected = first
+            .recv_timeout(ANSWER_LIMIT)
+            .unwrap_or_else(|_| Err(JackError::NoAnswer { server: server_name.clone() }));
+        match connected {
+            Err(error) if !(wait_for_server && error.may_pass()) => Err(error),
+            _ => Ok(Self {
+                server_name,
+                epoch,
+                next_id: AtomicU64::new(0),
+                commands,
+                events,
+                status,
+                own_clients,
+                ended,
+            }),
+        }
     }
 
     /// Gives a call its ports `label:caller`, `label:agent` and `label:to_phone`. Returns at once; the ports come as soon

@@ -27,6 +27,14 @@ pub enum JackError {
         /// The server's name.
         server: String,
     },
+    /// The server is there but says nothing: it is stopped, or hangs.
+    #[error(
+        "the JACK server \"{server}\" does not answer: it is stopped or hangs (`pgrep -a jackd` shows it); end it and start it again, or run without JACK"
+    )]
+    NoAnswer {
+        /// The server's name.
+        server: String,
+    },
     /// The server is there but refuses a client.
     #[error("the JACK server \"{server}\" refused the client \"{client}\": {reason}")]
     Refused {
@@ -57,6 +65,13 @@ pub enum JackError {
         /// The system's words.
         reason: String,
     },
+}
+
+impl JackError {
+    /// Whether a later try may succeed without a change of the configuration.
+    pub(super) fn may_pass(&self) -> bool {
+        matches!(self, Self::NoServer { .. } | Self::NoAnswer { .. } | Self::Refused { .. })
+    }
 }
 
 /// The server's name when none is configured, as libjack finds it.

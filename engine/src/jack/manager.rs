@@ -3,12 +3,13 @@
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, SyncSender};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use rtrb::{Consumer, Producer};
 
+use super::JackError;
 use super::call::Link;
 use super::config::{JackClients, JackConfig, JackEvent};
 use super::connection::{Connection, PortNames};
@@ -101,10 +102,8 @@ impl Manager {
         commands: Receiver<Command>,
         events: Sender<JackEvent>,
         status: Arc<Mutex<Status>>,
-        connection: Option<Connection>,
     ) -> Self {
         let patchbay = Patchbay::new(config.connect.clone());
-        let told = Told::new(connection.as_ref().map_or(0, |connection| connection.server.period()));
         Self {
             config,
             server_name,
@@ -112,13 +111,13 @@ impl Manager {
             commands,
             events,
             status,
-            connection,
+            connection: None,
             calls: BTreeMap::new(),
             patchbay,
             own_clients: Arc::default(),
             refusal_told: false,
-            told,
-            next_try: epoch + RETRY_FIRST,
+            told: Told::new(0),
+            next_try: epoch,
             pause: RETRY_FIRST,
         }
     }
@@ -128,7 +127,13 @@ impl Manager {
         Arc::clone(&self.own_clients)
     }
 
-    pub(super) fn run(mut self) {
+    /// Connects, hands the outcome to `first` (a channel without room, so that it is known whether somebody took it), and
+    /// looks after the server until it is told to stop or nobody is left to tell it.
+    pub(super) fn run(mut self, first: &SyncSender<Result<(), JackError>>) {
+        let connected = self.connect();
+        if first.send(connected).is_err() {
+            self.tell_back();
+        }
         loop {
             match self.commands.recv_timeout(ROUND) {
                 Ok(Command::Add { id, name, links, retired }) => {
@@ -332,27 +337,35 @@ impl Manager {
         self.own_clients.store(0, Ordering::Relaxed);
     }
 
-    fn try_again(&mut self) {
-        match Connection::shared(&self.config, &self.server_name, self.epoch) {
-            Ok(connection) => {
-                let (rate_hz, period) = (connection.server.rate_hz, connection.server.period());
-                self.told = Told::new(period);
-                self.refusal_told = false;
-                self.set_status(Status::Running(Arc::clone(&connection.server)));
-                self.connection = Some(connection);
-                let ids: Vec<u64> = self.calls.keys().copied().collect();
-                for id in ids {
-                    self.plug(id);
-                }
-                log::info!("JACK: server {} is back, {rate_hz} Hz, {period} frames", self.server_name);
-                self.tell(JackEvent::Back { rate_hz, period });
-            }
-            Err(error) => {
-                log::debug!("{error}");
-                self.pause = (2 * self.pause).min(RETRY_LONGEST);
-                self.next_try = Instant::now() + self.pause;
-            }
+    /// Opens the client that calls share and gives the calls their ports. Does not return while the server hangs.
+    fn connect(&mut self) -> Result<(), JackError> {
+        let tried = Connection::shared(&self.config, &self.server_name, self.epoch);
+        self.next_try = Instant::now() + self.pause;
+        let connection = tried?;
+        self.told = Told::new(connection.server.period());
+        self.refusal_told = false;
+        self.set_status(Status::Running(Arc::clone(&connection.server)));
+        self.connection = Some(connection);
+        let ids: Vec<u64> = self.calls.keys().copied().collect();
+        for id in ids {
+            self.plug(id);
         }
+        Ok(())
+    }
+
+    fn try_again(&mut self) {
+        self.pause = (2 * self.pause).min(RETRY_LONGEST);
+        match self.connect() {
+            Ok(()) => self.tell_back(),
+            Err(error) => log::debug!("{error}"),
+        }
+    }
+
+    fn tell_back(&self) {
+        let Some(connection) = &self.connection else { return };
+        let (rate_hz, period) = (connection.server.rate_hz, connection.server.period());
+        log::info!("JACK: server {} is back, {rate_hz} Hz, {period} frames", self.server_name);
+        self.tell(JackEvent::Back { rate_hz, period });
     }
 
     /// Leaves the server properly, so that it does not keep a slot for us.

@@ -24,6 +24,8 @@ const BIN: f64 = 40.0;
 const BINS: usize = 100;
 /// What the delay is before anything is known: bin 5, so 30 ms and the grid.
 const FIRST_BIN: usize = 5;
+/// Bins are written down with their factor before it gets so small that sums lose digits.
+const LEAST_SCALE: f32 = 1e-3;
 /// The base is the smallest transit of six windows of 2 s: long enough to contain a fast packet, short enough to follow
 /// two clocks that drift apart by 200 ppm (2.4 ms in 12 s, case 47).
 const WINDOWS: usize = 6;
@@ -51,18 +53,21 @@ struct Peak {
 const NO_PEAK: Peak = Peak { began: f64::NEG_INFINITY, height: 0.0 };
 
 #[derive(Debug)]
+#[repr(C)] // what every packet needs lies together; of the bins the first few are in use
 pub(super) struct DelayEstimator {
     minima: [f64; WINDOWS],
     window_ends: f64,
     /// The base that the bins are counted from.
     reference: f64,
-    bins: [f32; BINS],
-    packets: u32,
-    /// The newest first.
-    peaks: [Peak; PEAKS],
     /// What follows from all that, reckoned with every packet.
     usual: f64,
     target: f64,
+    packets: u32,
+    /// A bin's share of the packets is what it holds times this.
+    scale: f32,
+    bins: [f32; BINS],
+    /// The newest first.
+    peaks: [Peak; PEAKS],
 }
 
 impl DelayEstimator {
@@ -74,11 +79,12 @@ impl DelayEstimator {
             minima: [f64::INFINITY; WINDOWS],
             window_ends: 0.0,
             reference: f64::INFINITY,
-            bins,
-            packets: 0,
-            peaks: [NO_PEAK; PEAKS],
             usual: first,
             target: first,
+            packets: 0,
+            scale: 1.0,
+            bins,
+            peaks: [NO_PEAK; PEAKS],
         }
     }
 
@@ -109,10 +115,13 @@ impl DelayEstimator {
         let bin = bin_of(late);
         self.packets = self.packets.saturating_add(1);
         let weight = (samples as f32 / MEMORY).max(1.0 / (self.packets as f32 + 1.0)).min(0.5);
-        for share in &mut self.bins {
-            *share *= 1.0 - weight;
+        // all bins fade, which one factor for all of them says as well
+        self.scale *= 1.0 - weight;
+        if self.scale < LEAST_SCALE {
+            self.bins.iter_mut().for_each(|bin| *bin *= self.scale);
+            self.scale = 1.0;
         }
-        self.bins[bin] += weight;
+        self.bins[bin] += weight / self.scale;
         self.usual = up_to(self.percentile());
         self.target = self.usual.max(self.repeated_peak(now));
     }
@@ -155,8 +164,8 @@ impl DelayEstimator {
 
     fn percentile(&self) -> usize {
         let mut seen = 0.0;
-        for (bin, share) in self.bins.iter().enumerate() {
-            seen += share;
+        for (bin, held) in self.bins.iter().enumerate() {
+            seen += held * self.scale;
             if seen >= PERCENTILE {
                 return bin;
             }

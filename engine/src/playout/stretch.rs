@@ -21,10 +21,10 @@ pub(super) fn find_piece(samples: &[f32], reluctance: f32) -> Option<usize> {
     if region.len() < NEEDED {
         return None;
     }
-    let longest = region.len() / 2;
-    if region.iter().map(|x| x * x).sum::<f32>() < QUIET * region.len() as f32 {
-        return Some(longest);
+    if is_quiet(region) {
+        return Some(region.len() / 2);
     }
+    let longest = region.len() / 2;
     let mut best = (MIN_PIECE, 0.0_f32);
     for length in (MIN_PIECE..=longest).step_by(2) {
         let (mut dot, mut first, mut second) = (0.0, 1e-9, 1e-9);
@@ -39,6 +39,17 @@ pub(super) fn find_piece(samples: &[f32], reluctance: f32) -> Option<usize> {
         }
     }
     (best.1 >= ALIKE * reluctance).then_some(best.0)
+}
+
+/// Whether this is a pause, in which nobody hears what is done.
+pub(super) fn is_quiet(samples: &[f32]) -> bool {
+    samples.iter().map(|x| x * x).sum::<f32>() < QUIET * samples.len() as f32
+}
+
+/// The length of the longest piece at the beginning of `samples`, if nobody speaks in it and in the one after it.
+pub(super) fn find_pause(samples: &[f32]) -> Option<usize> {
+    let region = &samples[..samples.len().min(WANTED)];
+    (region.len() >= NEEDED && is_quiet(region)).then_some(region.len() / 2)
 }
 
 /// Shortens `samples[..2 * piece]` to `piece` samples, which then lie in `samples[piece..2 * piece]`: what lies before is

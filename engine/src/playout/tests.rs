@@ -152,6 +152,18 @@ fn a_steady_stream_is_delayed_by_10_ms_once_that_is_known() {
     assert!(listener.steepest() < steepest_of_voice(), "and no click on the way");
 }
 
+/// While somebody speaks 15 ms more are not worth a cut; the first pause takes them away, and what is said next is whole.
+#[test]
+fn a_pause_brings_the_delay_within_5_ms_of_what_is_wanted() {
+    let mut packets = stream(6_000, 20, 1, 0, 0);
+    packets[150..200].iter_mut().for_each(|p| p.payload.fill(0xFF));
+    let listener = heard_after(packets, 6_000);
+    assert!(listener.delay_at(4_300) <= 15.1, "{}", listener.delay_at(4_300));
+    assert_eq!(listener.delay_at(5_900), listener.delay_at(4_300));
+    let run = exact_run(&listener.heard[4_050 * 8..], 4_000 * 8);
+    assert!(run > 1_000 * 8, "{run}");
+}
+
 #[test]
 fn reordered_and_duplicated_packets_are_put_right() {
     let mut packets = stream(3_000, 20, 1, 0, 0);

@@ -19,26 +19,31 @@
 //!
 //! Samples lie in the ring as 16 bits, which is more than any telephone codec carries and half the memory of `f32`.
 
+mod duck;
 mod reader;
 #[cfg(test)]
 mod tests;
 mod writer;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64};
+use std::sync::atomic::{AtomicU32, AtomicU64};
 
 use rtrb::RingBuffer;
 
+pub use duck::BargeIn;
+use duck::SharedBargeIn;
+pub(crate) use duck::{Barge, Duck};
 pub use reader::VoiceReader;
 pub use writer::Voice;
 
-/// How much can wait to be said: 20 s at 8 kHz. More is refused, which is the back-pressure that the client feels.
-pub const VOICE_SAMPLES: usize = 20 * 8_000;
+/// How much can wait to be said: 8 s at 8 kHz. More is refused, which is the back-pressure that the writer feels. It is
+/// memory that every call holds (128 kB), so what waits longer does so elsewhere, while there is any.
+pub const VOICE_SAMPLES: usize = 8 * 8_000;
 
 /// Starts and ends of responses that can wait; a response that finds no room is refused like samples are.
 const MARKS: usize = 512;
 
-/// Fade-out at halt and clear: 20 ms at 8 kHz, short enough to feel instant and long enough not to click.
+/// Fade-out at halt and clear as it is by default: 20 ms at 8 kHz.
 pub const FADE_SAMPLES: u32 = 160;
 
 /// Ramp-in after an underrun: 2.5 ms, so that the voice does not start again with a click.
@@ -49,13 +54,6 @@ const TAIL_DECAY: f32 = 0.9;
 
 /// Comfort noise under a response that has run dry: -60 dBFS, the order of a quiet line.
 const UNDERRUN_NOISE_RMS: f32 = 0.001;
-
-/// Ducked voice: -18 dB.
-const DUCK_GAIN: f32 = 0.125_892_5;
-/// Change of gain a sample when ducking: full depth in 10 ms.
-const DUCK_STEP: f32 = (1.0 - DUCK_GAIN) / 80.0;
-/// Change of gain a sample when coming back: full height in 30 ms.
-const UNDUCK_STEP: f32 = (1.0 - DUCK_GAIN) / 240.0;
 
 /// Bits of `Shared::playing` that count samples; the others hold the low bits of the generation.
 const PLAYED_BITS: u32 = 40;
@@ -110,7 +108,7 @@ struct Shared {
     /// Everything before this place is to be discarded. Written by `Voice`.
     flush_to: AtomicU64,
     /// Written by `Voice`.
-    ducked: AtomicBool,
+    barge_in: SharedBargeIn,
     /// Generation (low 24 bits) above, samples sent of it below; one number, so that they are never torn apart.
     playing: AtomicU64,
     /// Samples sent since the call began. Written by `VoiceReader`.

@@ -6,8 +6,7 @@ use std::sync::atomic::Ordering;
 use rtrb::Consumer;
 
 use super::{
-    DUCK_GAIN, DUCK_STEP, FADE_SAMPLES, Generation, Mark, MarkKind, PLAYED_BITS, RAMP_SAMPLES, Shared, TAIL_DECAY,
-    UNDERRUN_NOISE_RMS, UNDUCK_STEP,
+    Barge, Duck, Generation, Mark, MarkKind, PLAYED_BITS, RAMP_SAMPLES, Shared, TAIL_DECAY, UNDERRUN_NOISE_RMS,
 };
 use crate::codec::from_i16;
 use crate::event::MediaEvent;
@@ -24,6 +23,7 @@ struct Playing {
 #[derive(Debug, Clone, Copy)]
 struct Fade {
     left: u32,
+    length: u32,
     limit: u64,
 }
 
@@ -38,11 +38,13 @@ pub struct VoiceReader {
     last_generation: u64,
     last_played: u64,
     fade: Option<Fade>,
-    gain: f32,
+    duck: Duck,
     last_sample: f32,
     /// Samples since the last one of the voice.
     quiet: u32,
     dry: bool,
+    /// Something else was heard in its place.
+    waited: bool,
     ramp: u32,
     noise: Noise,
 }
@@ -58,10 +60,11 @@ impl VoiceReader {
             last_generation: 0,
             last_played: 0,
             fade: None,
-            gain: 1.0,
+            duck: Duck::default(),
             last_sample: 0.0,
             quiet: 0,
             dry: false,
+            waited: false,
             ramp: 0,
             noise: Noise::new(0x5EED),
         }
@@ -71,8 +74,9 @@ impl VoiceReader {
     pub fn pull(&mut self, out: &mut [f32], counters: &Counters, emit: &mut impl FnMut(MediaEvent)) {
         let mut filled = 0;
         let mut voiced = 0;
+        let barge = self.barge();
         while filled < out.len() {
-            self.begin_or_finish_flush(emit);
+            self.begin_or_finish_flush(barge.fade_samples, emit);
             // samples first, marks second: a mark precedes its samples, so this order never overruns one
             let queued = self.samples.slots();
             let mut run = queued.min(out.len() - filled);
@@ -101,10 +105,11 @@ impl VoiceReader {
                 playing.announced = true;
                 emit(MediaEvent::ResponseStarted { generation: Generation(playing.generation) });
             }
-            self.play(run, &mut out[filled..filled + run]);
+            self.play(run, &mut out[filled..filled + run], &barge);
             filled += run;
             voiced += run;
         }
+        self.duck.skip(out.len() - filled, &barge);
         self.fill_rest(&mut out[filled..], counters, emit);
         self.publish(voiced);
     }
@@ -118,19 +123,40 @@ impl VoiceReader {
         self.publish(0);
     }
 
+    /// The voice waits while something else plays in its place: no samples are taken, and what was being said does not end
+    /// with a click nor begin again with one.
+    pub fn wait(&mut self, out: &mut [f32], emit: &mut impl FnMut(MediaEvent)) {
+        let last = self.last_sample;
+        self.idle(emit);
+        self.duck.skip(out.len(), &self.barge());
+        let mut tail = last;
+        for slot in out {
+            tail *= TAIL_DECAY;
+            *slot = tail;
+        }
+        self.last_sample = if tail.abs() < 1e-6 { 0.0 } else { tail };
+        self.waited = true;
+    }
+
+    /// How the voice gives way now.
+    #[must_use]
+    pub(crate) fn barge(&self) -> Barge {
+        self.shared.barge_in.look()
+    }
+
     /// Says how many of the samples that were pulled have not reached the wire yet (JACK).
     pub fn set_in_flight(&mut self, samples: u32) {
         self.shared.in_flight.store(samples.saturating_sub(self.quiet), Ordering::Release);
     }
 
-    fn begin_or_finish_flush(&mut self, emit: &mut impl FnMut(MediaEvent)) {
+    fn begin_or_finish_flush(&mut self, fade_samples: u32, emit: &mut impl FnMut(MediaEvent)) {
         let flush_to = self.shared.flush_to.load(Ordering::Acquire);
         match self.fade {
             Some(fade) if fade.left == 0 || self.place >= fade.limit => self.cut(emit),
             None if self.place < flush_to => {
                 let audible = self.playing.is_some_and(|p| p.announced) && !self.dry;
                 if audible {
-                    self.fade = Some(Fade { left: FADE_SAMPLES, limit: flush_to });
+                    self.fade = Some(Fade { left: fade_samples, length: fade_samples, limit: flush_to });
                 } else {
                     self.cut(emit);
                 }
@@ -192,33 +218,37 @@ impl VoiceReader {
         }
     }
 
-    fn play(&mut self, count: usize, out: &mut [f32]) {
-        let target = if self.shared.ducked.load(Ordering::Acquire) { DUCK_GAIN } else { 1.0 };
+    fn play(&mut self, count: usize, out: &mut [f32], barge: &Barge) {
         self.quiet = 0;
-        if self.dry {
-            self.dry = false;
+        if self.dry || self.waited {
+            (self.dry, self.waited) = (false, false);
             self.ramp = RAMP_SAMPLES;
         }
         let Ok(chunk) = self.samples.read_chunk(count) else { return };
         let (first, second) = chunk.as_slices();
-        for (slot, &sample) in out.iter_mut().zip(first.iter().chain(second)) {
-            if self.gain > target {
-                self.gain = (self.gain - DUCK_STEP).max(target);
-            } else if self.gain < target {
-                self.gain = (self.gain + UNDUCK_STEP).min(target);
+        if let (Some(gain), 0, None) = (self.duck.steady(barge), self.ramp, self.fade) {
+            // nearly always; two plain loops, because the compiler makes vectors of them
+            let (head, tail) = out.split_at_mut(first.len().min(out.len()));
+            for (part, samples) in [(head, first), (tail, second)] {
+                for (slot, &sample) in part.iter_mut().zip(samples) {
+                    *slot = from_i16(sample) * gain;
+                }
             }
-            let mut gain = self.gain;
-            if self.ramp > 0 {
-                self.ramp -= 1;
-                gain *= (RAMP_SAMPLES - self.ramp) as f32 / RAMP_SAMPLES as f32;
+        } else {
+            for (slot, &sample) in out.iter_mut().zip(first.iter().chain(second)) {
+                let mut gain = self.duck.next(barge);
+                if self.ramp > 0 {
+                    self.ramp -= 1;
+                    gain *= (RAMP_SAMPLES - self.ramp) as f32 / RAMP_SAMPLES as f32;
+                }
+                if let Some(fade) = self.fade.as_mut() {
+                    fade.left = fade.left.saturating_sub(1);
+                    gain *= fade.left as f32 / fade.length as f32;
+                }
+                *slot = from_i16(sample) * gain;
             }
-            if let Some(fade) = self.fade.as_mut() {
-                fade.left = fade.left.saturating_sub(1);
-                gain *= fade.left as f32 / FADE_SAMPLES as f32;
-            }
-            self.last_sample = from_i16(sample) * gain;
-            *slot = self.last_sample;
         }
+        self.last_sample = out.last().copied().unwrap_or(self.last_sample);
         chunk.commit_all();
         self.place += count as u64;
         if let Some(playing) = self.playing.as_mut() {
@@ -239,6 +269,10 @@ impl VoiceReader {
                 emit(MediaEvent::Underrun { generation: Generation(generation), played });
             }
             counters.underrun_samples.add(rest.len() as u64);
+        }
+        if self.last_sample == 0.0 && !self.dry {
+            rest.fill(0.0); // nobody speaks
+            return;
         }
         for slot in rest {
             self.last_sample *= TAIL_DECAY;

@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 
 use rtrb::Producer;
 
-use super::{Generation, Mark, MarkKind, PLAYED_BITS, Position, Shared, VOICE_SAMPLES, WriteResult};
+use super::{BargeIn, Generation, Mark, MarkKind, PLAYED_BITS, Position, Shared, VOICE_SAMPLES, WriteResult};
 use crate::codec::to_i16;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -111,9 +111,20 @@ impl Voice {
         self.flush();
     }
 
-    /// Lowers the voice by 18 dB within 10 ms (the caller may be speaking), or brings it back within 30 ms.
+    /// Lowers the voice (the caller may be speaking), or brings it back: by default 18 dB within 10 ms, and 30 ms back.
     pub fn duck(&mut self, ducked: bool) {
-        self.shared.ducked.store(ducked, Ordering::Release);
+        self.shared.barge_in.duck(ducked);
+    }
+
+    /// How the voice is to give way from now on, a ramp or fade that is under way included.
+    pub fn set_barge_in(&mut self, settings: &BargeIn) {
+        self.shared.barge_in.set(settings);
+    }
+
+    /// Halts and clears so far: what a player that is made now is not meant by.
+    #[must_use]
+    pub fn flushes(&self) -> u32 {
+        self.shared.barge_in.flushes()
     }
 
     /// Where the voice is now.
@@ -160,6 +171,7 @@ impl Voice {
         self.generation += 1;
         self.written_since_flush = 0;
         self.shared.flush_to.store(self.place, Ordering::Release);
+        self.shared.barge_in.note_flush();
     }
 
     fn mark(&mut self, kind: MarkKind) {

@@ -104,5 +104,5 @@ pub(crate) fn wait_for_event(
         }
         meanwhile();
     }
-    panic!("the event did not come; seen: {seen:?}");
+    panic!("the event did not come in the state {:?}; seen: {seen:?}", bridge.state());
 }

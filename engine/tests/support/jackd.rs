@@ -4,7 +4,8 @@
 //! end). Names are fixed per use, not random: jackd has eight slots a machine, a killed server keeps its slot until one
 //! of the same name reclaims it.
 
-use std::io::Write;
+use std::fs::File;
+use std::io::{Read, Seek, Write};
 use std::process::{Child, Command, Stdio};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -18,6 +19,8 @@ const PATIENCE: Duration = Duration::from_secs(20);
 pub(crate) struct Jackd {
     name: String,
     child: Child,
+    /// What it printed, shown if a test fails.
+    said: File,
     _turn: Option<MutexGuard<'static, ()>>,
 }
 
@@ -26,8 +29,9 @@ impl Jackd {
     pub(crate) fn start(purpose: &str, rate_hz: u32, period: u32) -> Self {
         let turn = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
         let name = format!("mrj_{purpose}");
-        let child = spawn(&name, rate_hz, period);
-        let server = Self { name, child, _turn: Some(turn) };
+        let said = tempfile::tempfile().expect("no room for what jackd says");
+        let child = spawn(&name, rate_hz, period, &said);
+        let server = Self { name, child, said, _turn: Some(turn) };
         server.wait_until_up();
         server
     }
@@ -47,7 +51,11 @@ impl Jackd {
     #[allow(dead_code, reason = "not every user of this file does")]
     pub(crate) fn end(&mut self) {
         self.signal(libc::SIGTERM);
-        self.child.wait().expect("jackd could not be waited for");
+        let deadline = Instant::now() + PATIENCE;
+        while self.child.try_wait().expect("jackd could not be waited for").is_none() {
+            assert!(Instant::now() < deadline, "jackd -n {} did not end within {PATIENCE:?}", self.name);
+            std::thread::sleep(Duration::from_millis(5));
+        }
     }
 
     /// Starts another program as a client of this server; it is ended when the returned value is dropped.
@@ -68,19 +76,23 @@ impl Jackd {
     /// Starts it anew under the same name, perhaps with another rate and period.
     #[allow(dead_code, reason = "not every user of this file does")]
     pub(crate) fn start_again(&mut self, rate_hz: u32, period: u32) {
-        self.child = spawn(&self.name, rate_hz, period);
+        self.child = spawn(&self.name, rate_hz, period, &self.said);
         self.wait_until_up();
     }
 
-    /// Runs one of jackd2's own tools against this server and returns what it printed.
+    /// Runs one of jackd2's own tools against this server and returns what it printed. One that the server keeps waiting
+    /// is ended by coreutils' `timeout`, so that a server that hangs fails a test and does not hang it.
     pub(crate) fn tool(&self, program: &str, arguments: &[&str]) -> (bool, String) {
-        let output = Command::new(program)
+        let output = Command::new("timeout")
+            .args(["--kill-after=1", &PATIENCE.as_secs().to_string(), program])
             .args(arguments)
             .env("JACK_DEFAULT_SERVER", &self.name)
             .env("JACK_NO_START_SERVER", "1")
             .stdin(Stdio::null())
             .output()
-            .unwrap_or_else(|error| panic!("{program} cannot be run ({error}): install the Debian package jackd2"));
+            .expect("coreutils' timeout");
+        assert_ne!(output.status.code(), Some(127), "{program} is not there: install the Debian package jackd2");
+        assert_ne!(output.status.code(), Some(124), "{program} got no answer from {} in {PATIENCE:?}", self.name);
         (output.status.success(), String::from_utf8_lossy(&output.stdout).into_owned())
     }
 
@@ -102,14 +114,23 @@ impl Jackd {
 impl Drop for Jackd {
     fn drop(&mut self) {
         // An orderly end first, so that the server's slot and shared memory are given back.
-        self.signal(libc::SIGCONT);
-        self.signal(libc::SIGTERM);
+        if matches!(self.child.try_wait(), Ok(None)) {
+            self.signal(libc::SIGCONT);
+            self.signal(libc::SIGTERM);
+        }
         let deadline = Instant::now() + Duration::from_secs(3);
         while matches!(self.child.try_wait(), Ok(None)) {
             if Instant::now() > deadline {
                 let _ = self.child.kill();
             }
             std::thread::sleep(Duration::from_millis(20));
+        }
+        if std::thread::panicking() {
+            let mut said = String::new();
+            let read = self.said.rewind().and_then(|()| self.said.read_to_string(&mut said));
+            eprintln!("jackd -n {} said ({read:?} bytes), at the end:", self.name);
+            let lines: Vec<&str> = said.lines().collect();
+            lines[lines.len().saturating_sub(20)..].iter().for_each(|line| eprintln!("    {line}"));
         }
     }
 }
@@ -140,14 +161,16 @@ impl Drop for Guest {
     }
 }
 
-fn spawn(name: &str, rate_hz: u32, period: u32) -> Child {
+/// The server writes its words to the end of `said`.
+fn spawn(name: &str, rate_hz: u32, period: u32, said: &File) -> Child {
+    let said = || said.try_clone().expect("no descriptor left");
     Command::new("jackd")
         // 256 ports are enough for tests and keep the server's memory small.
         .args(["-n", name, "-p", "256", "-d", "dummy", "-r", &rate_hz.to_string(), "-p", &period.to_string()])
         .env("JACK_NO_AUDIO_RESERVATION", "1")
         .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
+        .stdout(said())
+        .stderr(said())
         .spawn()
         .unwrap_or_else(|error| panic!("jackd cannot be run ({error}): install the Debian package jackd2"))
 }

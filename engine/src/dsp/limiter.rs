@@ -1,0 +1,368 @@
+//! The limiter on what is sent: no peak above -3 dBFS, not between the samples either, and nothing touched below it.
+//!
+//! A packet is limited as a whole just before it is encoded. So the limiter can look ahead as far as the packet goes and
+//! still delays nothing: gain comes down over up to ten samples (1.25 ms) before a peak. Only a peak among a packet's first
+//! samples finds less room, down to none: then gain falls at once, which the onset itself covers.
+//!
+//! What must hold:
+//! - What stays below the ceiling is not changed by a single bit, and costs one pass that looks for its largest sample.
+//! - Gain is held for longer than the period of any voice before it comes back, so that a loud tone is turned down and not
+//!   bent.
+//! - Peaks are estimated at four times the rate, as ITU-R BS.1770 annex 2 does, by a filter of 12 taps a phase. The samples
+//!   themselves never pass the ceiling. Between them one thing can, for less than a millisecond: the seam between a packet
+//!   that is already sent, near the ceiling, and one whose gain falls at once (1.7 dB above it in the worst case of the tests).
+//! - Nothing allocates. What is no number becomes silence.
+
+/// The ceiling, as a share of full scale: -3 dBFS.
+pub const CEILING: f32 = 0.707_945_8;
+
+/// Longest block: a packet of 60 ms.
+const MOST: usize = 480;
+/// Samples on either side of a point that its estimate is made of.
+const REACH: usize = 6;
+/// Samples that an estimate is made of, and that are kept of what was given out.
+const PAST: usize = 2 * REACH;
+/// Points between two samples.
+const POINTS: usize = 3;
+/// Most that gain comes down from one sample to the next within a packet: from full to a tenth takes 9 samples.
+const ATTACK: f32 = 0.1;
+/// Samples for which gain stays where it is: 30 ms, a period of 33 Hz.
+const HOLD: u32 = 240;
+/// A peak as near to the ceiling as this, 0.5 dB, keeps gain from rising.
+const NEAR: f32 = 0.944 * CEILING;
+/// How much of the way back to one gain goes in a sample: with a time constant of 150 ms.
+const RELEASE: f32 = 1.0 / 1_200.0;
+/// Gain that is one but for this is one.
+const NEARLY_ONE: f32 = 0.9995;
+/// Gain is a little lower than the peaks ask for, because it moves under the filter: 0.02 dB.
+const MARGIN: f32 = 0.998;
+/// How often gains are looked over; what a moving gain leaves above the ceiling gets less every time.
+const PASSES: usize = 4;
+
+/// A windowed sinc for each of the points between two samples.
+type Filter = [[f32; PAST]; POINTS];
+
+fn filter() -> Filter {
+    use std::f64::consts::PI;
+    std::array::from_fn(|point| {
+        let between = (point + 1) as f64 / (POINTS + 1) as f64;
+        let taps: [f64; PAST] = std::array::from_fn(|tap| {
+            let at = between + (REACH - 1) as f64 - tap as f64;
+            let window = (PI * at / (2.0 * REACH as f64)).cos();
+            (PI * at).sin() / (PI * at) * window
+        });
+        let sum: f64 = taps.iter().sum();
+        taps.map(|tap| (tap / sum) as f32)
+    })
+}
+
+/// The largest share of full scale that samples can have and nothing between them reaches the ceiling.
+fn quiet(filter: &Filter) -> f32 {
+    let gain = filter.iter().map(|taps| taps.iter().map(|tap| tap.abs()).sum::<f32>()).fold(1.0, f32::max);
+    CEILING / gain
+}
+
+/// Limits one stream, packet by packet.
+#[derive(Debug, Clone)]
+pub struct Limiter {
+    /// What was given out last.
+    past: [f32; PAST],
+    gain: f32,
+    /// Samples left of the hold.
+    hold: u32,
+    filter: Filter,
+    /// Below this nothing needs to be looked at.
+    quiet: f32,
+}
+
+impl Default for Limiter {
+    fn default() -> Self {
+        let filter = filter();
+        Self { past: [0.0; PAST], gain: 1.0, hold: 0, filter, quiet: quiet(&filter) }
+    }
+}
+
+impl Limiter {
+    /// Limits a packet. Returns whether anything had to be changed.
+    pub fn process(&mut self, samples: &mut [f32]) -> bool {
+        let mut changed = false;
+        for block in samples.chunks_mut(MOST) {
+            if self.gain >= 1.0 && peak(block) < self.quiet && peak(&self.past) < self.quiet {
+                self.remember(block);
+            } else {
+                changed |= self.limit(block);
+            }
+        }
+        changed
+    }
+
+    /// The gain of the last sample: one while nothing is limited.
+    #[must_use]
+    pub fn gain(&self) -> f32 {
+        self.gain
+    }
+
+    fn remember(&mut self, block: &[f32]) {
+        let kept = block.len().min(self.past.len());
+        self.past.copy_within(kept.., 0);
+        let at = self.past.len() - kept;
+        self.past[at..].copy_from_slice(&block[block.len() - kept..]);
+    }
+
+    fn limit(&mut self, block: &mut [f32]) -> bool {
+        let mut line = [0.0; PAST + MOST];
+        let line = &mut line[..PAST + block.len()];
+        line[..PAST].copy_from_slice(&self.past);
+        for (slot, sample) in line[PAST..].iter_mut().zip(&mut *block) {
+            if !sample.is_finite() {
+                *sample = 0.0;
+            }
+            *slot = *sample;
+        }
+        let mut plan = [Plan::default(); MOST];
+        let plan = &mut plan[..block.len()];
+        let mut end = (self.gain, self.hold);
+        if self.gain < 1.0 {
+            end = self.follow(plan);
+            apply(plan, block, line);
+        }
+        let mut margin = 1.0;
+        for pass in 0..PASSES {
+            margin *= MARGIN;
+            let loud = look(&self.filter, line, plan, margin);
+            if !loud && (pass > 0 || self.gain >= 1.0) {
+                break;
+            }
+            end = self.follow(plan);
+            apply(plan, block, line);
+        }
+        (self.gain, self.hold) = end;
+        let changed = plan.iter().any(|plan| plan.gain < 1.0);
+        block.copy_from_slice(&line[PAST..]);
+        self.past.copy_from_slice(&line[line.len() - PAST..]);
+        changed
+    }
+
+    /// Gain for every sample: down in time for what is wanted, held, and slowly back. Returns the last one, and how long it
+    /// is still to be held.
+    fn follow(&self, plan: &mut [Plan]) -> (f32, u32) {
+        let mut next = 1.0_f32;
+        for plan in plan.iter_mut().rev() {
+            next = plan.most.min(next + ATTACK);
+            plan.most = next;
+        }
+        let (mut gain, mut hold) = (self.gain, self.hold);
+        for plan in plan {
+            if plan.near {
+                hold = HOLD;
+            } else if hold > 0 {
+                hold -= 1;
+            } else if gain < 1.0 {
+                gain += (1.0 - gain) * RELEASE;
+                if gain > NEARLY_ONE {
+                    gain = 1.0;
+                }
+            }
+            gain = gain.min(plan.most);
+            plan.gain = gain;
+        }
+        (gain, hold)
+    }
+}
+
+impl Plan {
+    /// Plans for a peak at this sample as it is now; whether it is too high.
+    fn meet(&mut self, level: f32, margin: f32) -> bool {
+        self.near |= level > NEAR;
+        let high = level > CEILING;
+        if high {
+            self.most = self.most.min(self.gain * margin * CEILING / level);
+        }
+        high
+    }
+}
+
+/// What is planned for a sample.
+#[derive(Debug, Clone, Copy)]
+struct Plan {
+    /// The most gain that it may have.
+    most: f32,
+    /// The gain that it has.
+    gain: f32,
+    /// It comes near the ceiling: gain is not to rise.
+    near: bool,
+}
+
+impl Default for Plan {
+    fn default() -> Self {
+        Self { most: 1.0, gain: 1.0, near: false }
+    }
+}
+
+fn apply(plan: &[Plan], block: &[f32], line: &mut [f32]) {
+    for ((slot, sample), plan) in line[PAST..].iter_mut().zip(block).zip(plan) {
+        *slot = sample * plan.gain;
+    }
+}
+
+/// The largest magnitude; what is no number counts as larger than all.
+fn peak(samples: &[f32]) -> f32 {
+    // magnitudes of floats are in the order of their bits, and whole numbers are compared many at a time
+    let largest = samples.iter().map(|sample| (sample.to_bits() & 0x7FFF_FFFF).cast_signed()).fold(0, i32::max);
+    let largest = f32::from_bits(largest.cast_unsigned());
+    if largest.is_nan() { f32::INFINITY } else { largest }
+}
+
+/// Looks for peaks in a line of what was given out and what is to be, and plans for them. Returns whether there were any.
+fn look(filter: &Filter, line: &[f32], plan: &mut [Plan], margin: f32) -> bool {
+    let mut loud = false;
+    for (sample, plan) in line[PAST..].iter().zip(&mut *plan) {
+        loud |= plan.meet(sample.abs(), margin);
+    }
+    // an estimate needs one sample at least that can still be changed
+    for (start, taps) in line.windows(PAST).enumerate().skip(1) {
+        let mut largest: f32 = 0.0;
+        for phase in filter {
+            largest = largest.max(phase.iter().zip(taps).map(|(tap, sample)| tap * sample).sum::<f32>().abs());
+        }
+        if largest > NEAR {
+            // the two samples around the point, or the first new one if the point is before them
+            let around = (start + REACH - 1).saturating_sub(PAST);
+            let end = (start + REACH + 1).saturating_sub(PAST).max(1);
+            for plan in plan.iter_mut().take(end).skip(around) {
+                loud |= plan.meet(largest, margin);
+            }
+        }
+    }
+    loud
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::f64::consts::{PI, TAU};
+
+    /// The far side of the ear: what the limiter's own short filter cannot see would show here.
+    const REFERENCE_REACH: isize = 48;
+
+    fn tone(amplitude: f64, hz: f64, count: usize) -> Vec<f32> {
+        (0..count).map(|n| (amplitude * (TAU * hz * n as f64 / 8_000.0 + 0.3).sin()) as f32).collect()
+    }
+
+    fn limited(samples: &[f32], packet: usize) -> Vec<f32> {
+        let mut limiter = Limiter::default();
+        let mut out = samples.to_vec();
+        for packet in out.chunks_mut(packet) {
+            limiter.process(packet);
+        }
+        out
+    }
+
+    /// The highest point of the line through the samples, at eight times the rate, in dB of full scale.
+    fn true_peak_db(samples: &[f32]) -> f64 {
+        let mut highest: f64 = 0.0;
+        for at in REFERENCE_REACH..samples.len() as isize - REFERENCE_REACH {
+            for eighth in 0..8 {
+                let between = f64::from(eighth) / 8.0;
+                let value: f64 = (1 - REFERENCE_REACH..=REFERENCE_REACH)
+                    .map(|k| {
+                        let t = between - k as f64;
+                        let sinc = if t == 0.0 { 1.0 } else { (PI * t).sin() / (PI * t) };
+                        let window = (PI * t / (2.0 * REFERENCE_REACH as f64)).cos().powi(2);
+                        sinc * window * f64::from(samples[(at + k) as usize])
+                    })
+                    .sum();
+                highest = highest.max(value.abs());
+            }
+        }
+        20.0 * highest.log10()
+    }
+
+    /// All that is not the tone, in dB below the tone.
+    fn distortion_db(samples: &[f32], hz: f64) -> f64 {
+        let phase = |n: usize| TAU * hz * n as f64 / 8_000.0;
+        let (mut re, mut im) = (0.0, 0.0);
+        for (n, &s) in samples.iter().enumerate() {
+            re += f64::from(s) * phase(n).cos() * 2.0 / samples.len() as f64;
+            im += f64::from(s) * phase(n).sin() * 2.0 / samples.len() as f64;
+        }
+        let rest: f64 = samples
+            .iter()
+            .enumerate()
+            .map(|(n, &s)| (f64::from(s) - re * phase(n).cos() - im * phase(n).sin()).powi(2))
+            .sum();
+        10.0 * (2.0 * rest / samples.len() as f64 / (re * re + im * im)).max(1e-30).log10()
+    }
+
+    #[test]
+    fn what_stays_below_the_ceiling_is_not_changed_by_a_bit() {
+        for hz in [100.0, 300.0, 1_000.0, 2_000.0, 3_000.0, 3_300.0] {
+            for packet in [80, 160, 480] {
+                // -3.4 dBFS, and 5 ms to begin in: a tone that begins in its middle has higher peaks than its own
+                let rise = (0..4_800).map(|n| (n as f32 / 40.0).min(1.0));
+                let loud: Vec<f32> = tone(0.68, hz, 4_800).iter().zip(rise).map(|(s, gain)| s * gain).collect();
+                assert!(limited(&loud, packet) == loud, "{hz} Hz in packets of {packet}");
+            }
+        }
+    }
+
+    #[test]
+    fn twelve_db_too_much_is_turned_down_and_not_bent() {
+        // +12 dB above full scale: a gain of -15 dB
+        for hz in [100.0, 200.0, 440.0, 1_000.0, 2_000.0, 2_900.0, 3_400.0] {
+            for packet in [80, 160, 480] {
+                let out = limited(&tone(4.0, hz, 9_600), packet);
+                let peak = true_peak_db(&out[..1_600]).max(true_peak_db(&out[8_000..]));
+                assert!(peak <= -3.0 && peak > -4.0, "{hz} Hz in packets of {packet}: {peak:.2} dB");
+                let distortion = distortion_db(&out[1_600..], hz);
+                assert!(distortion < -100.0, "{hz} Hz: {distortion:.0} dB");
+            }
+        }
+    }
+
+    #[test]
+    fn a_peak_within_a_packet_is_met_in_time_and_one_at_its_seam_by_its_samples() {
+        let mut random = fastrand::Rng::with_seed(3);
+        let mut worst: f64 = -100.0;
+        for _ in 0..60 {
+            let (amplitude, hz, begins) =
+                (1.0 + 3.0 * random.f64(), 200.0 + 3_000.0 * random.f64(), random.usize(320..640));
+            let mut samples = vec![0.02; begins];
+            samples.extend(tone(amplitude, hz, 960 - begins));
+            let out = limited(&samples, 160);
+            assert!(out.iter().all(|s| s.abs() <= CEILING), "no sample, whatever comes");
+            worst = worst.max(true_peak_db(&out));
+        }
+        assert!(worst < -1.2, "{worst:.2} dB"); // a step of a tone that begins in its middle
+    }
+
+    #[test]
+    fn gain_comes_back_slowly_and_then_nothing_is_touched_any_more() {
+        let mut limiter = Limiter::default();
+        let mut loud = [2.0; 160];
+        assert!(limiter.process(&mut loud));
+        assert!(limiter.gain() < 0.36);
+        let quiet = tone(0.3, 440.0, 160);
+        let mut gain = limiter.gain();
+        for _ in 0..75 {
+            let mut packet = quiet.clone();
+            limiter.process(&mut packet);
+            assert!(limiter.gain() >= gain);
+            gain = limiter.gain();
+        }
+        let mut packet = quiet.clone();
+        assert!(!limiter.process(&mut packet) && packet == quiet);
+    }
+
+    #[test]
+    fn what_is_no_number_becomes_silence() {
+        let mut limiter = Limiter::default();
+        let mut packet = [0.1; 160];
+        (packet[3], packet[50], packet[159]) = (f32::NAN, f32::INFINITY, f32::NEG_INFINITY);
+        limiter.process(&mut packet);
+        assert!(packet.iter().all(|s| s.is_finite()) && packet[3] == 0.0 && packet[4] == 0.1);
+        let mut long = vec![3.0; 2_000];
+        limiter.process(&mut long);
+        assert!(long.iter().all(|s| s.abs() <= CEILING), "longer than a packet can be");
+    }
+}
