@@ -61,9 +61,9 @@ class Sampler:
     NOISE_SHARE = 0.08
     # So many utterances are of the voices that the demonstration speaks with, whatever their share of the corpus.
     FAVOURITES = ("espeak:en-us", "espeak:en-gb")
-    FAVOURITE_SHARE = 0.2
+    FAVOURITE_SHARE = 0.15
     # And so many are of the split that has long digit strings only: the decoder loses its place in them longest.
-    DIGITS_SHARE = 0.2
+    DIGITS_SHARE = 0.15
     # Two utterances with a pause between: what a turn with a silence in its middle sounds like.
     JOINED_SHARE = 0.15
     JOINED_LONGEST_S = 3.0

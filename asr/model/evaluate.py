@@ -1,8 +1,9 @@
 #!/usr/bin/env python3
-"""Word errors of a trained checkpoint, voice by voice, through a telephone line (u-law, 8 kHz).
+"""Word errors of a checkpoint or a model file, voice by voice, through a telephone line (u-law, 8 kHz).
 
 Prints for each voice the word error rate, the share of utterances that are right as a whole, and the same for its digit
-strings alone; then, for noises without speech, how often the model says so.
+strings alone; then, for noises without speech, how often the model says so. A model file's numbers are used as they are,
+rounded to its types. `--real` adds recordings of people (see `real.py`), and fetches them if the folder is not there.
 """
 
 import argparse
@@ -12,10 +13,12 @@ import pathlib
 import numpy as np
 import torch
 
+import checkpoint
 import data
 import features
 import network
 import noises
+import real
 import synthesise
 import telephone
 import vocabulary as v
@@ -120,31 +123,32 @@ def table(scores):
         "|---|---|---|---|---|---|---|",
     ]
     for voice, (everything, digits) in sorted(scores.items()):
+        engine = voice.split(":")[0]
+        if voice == f"{engine}:all" and sum(other.startswith(f"{engine}:") for other in scores) == 2:
+            continue
+        of_digits = f"{digits.word_errors():.1f} % | {digits.whole():.0f} %" if digits.utterances else "- | -"
         lines.append(
-            f"| {voice} | {everything.utterances} "
-            f"| {everything.word_errors():.1f} % | {everything.whole():.0f} % "
-            f"| {digits.word_errors():.1f} % | {digits.whole():.0f} % | {everything.taken_for_noise():.1f} % |"
+            f"| {voice} | {everything.utterances} | {everything.word_errors():.1f} % | {everything.whole():.0f} % "
+            f"| {of_digits} | {everything.taken_for_noise():.1f} % |"
         )
     return "\n".join(lines)
 
 
-def load(path):
-    """The network of a checkpoint that `train.py` wrote."""
-    model = network.Recogniser()
-    model.load_state_dict(torch.load(path, map_location="cpu", weights_only=True)["model"])
-    return model.eval()
-
-
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("checkpoint", type=pathlib.Path)
+    parser.add_argument("model", type=pathlib.Path, help="a checkpoint, or a model file such as the one that ships")
     parser.add_argument("--corpus", type=pathlib.Path, default=pathlib.Path("corpus"))
+    parser.add_argument("--real", type=pathlib.Path, help="folder of the packages with recordings of people, unpacked")
     parser.add_argument("--most", type=int, default=None, help="utterances of each split (all)")
     parser.add_argument("--errors", action="store_true", help="print every utterance that was not wholly right")
     options = parser.parse_args()
-    model = load(options.checkpoint)
-    for split in ("test", "demo"):
-        utterances = data.Corpus(options.corpus, split).utterances[: options.most]
+    model = checkpoint.load(options.model)
+    splits = {split: data.Corpus(options.corpus, split).utterances[: options.most] for split in ("test", "demo")}
+    if options.real:
+        if not options.real.exists():
+            real.fetch(options.real)
+        splits["real people"] = real.recordings(options.real) + real.joined(options.real)
+    for split, utterances in splits.items():
         print(f"\n## {split}\n\n{table(measure(model, utterances))}")
         if options.errors:
             print_errors(model, utterances)

@@ -11,14 +11,11 @@ import pathlib
 
 import torch
 
-import evaluate
+import checkpoint
 import features
 import ggml_file
 import network
 import vocabulary as v
-
-# The logit of embedding rows that the model does not have; see `network.Recogniser.decode`.
-UNUSED_LOGIT = -30.0
 
 FILE_TYPES = {"q8_0": (ggml_file.Q8_0, ggml_file.FILE_TYPE_Q8_0), "f16": (ggml_file.F16, 1)}
 
@@ -43,31 +40,11 @@ def hyper_parameters(file_type):
 def full_embedding(model):
     """(51,864, width): the trained rows at the ids that whisper.cpp gives them, the others silenced."""
     full = torch.zeros(v.FILE_VOCABULARY, network.WIDTH)
-    full[:, 0] = UNUSED_LOGIT
+    full[:, 0] = checkpoint.UNUSED_LOGIT
     full[: v.TEXT_ROWS] = model.embedding[: v.TEXT_ROWS]
     for row, file_id in v.FILE_ID_OF_CONTROL.items():
         full[file_id] = model.embedding[row]
     return full
-
-
-# The network's names for what the file calls otherwise, by their beginnings.
-_FILE_NAMES = [
-    ("encoder_positions", "encoder.positional_embedding"),
-    ("decoder_positions", "decoder.positional_embedding"),
-    ("conv", "encoder.conv"),
-    ("ln_post", "encoder.ln_post"),
-    ("ln.", "decoder.ln."),
-    ("encoder.", "encoder.blocks."),
-    ("decoder.", "decoder.blocks."),
-]
-
-
-def file_name(name):
-    """The file's name of the network's tensor `name`."""
-    for ours, theirs in _FILE_NAMES:
-        if name.startswith(ours):
-            return theirs + name[len(ours) :]
-    raise KeyError(name)
 
 
 def tensors(model, matrix_kind):
@@ -84,7 +61,7 @@ def tensors(model, matrix_kind):
             kind, values = (ggml_file.F16, values) if values.ndim == 3 else (ggml_file.F32, values[:, None])
         else:
             kind = matrix_kind if values.ndim == 2 and name != "decoder_positions" else ggml_file.F32
-        yield file_name(name), values, kind
+        yield checkpoint.file_name(name), values, kind
 
 
 @torch.no_grad()
@@ -106,7 +83,7 @@ def main():
     parser.add_argument("file", type=pathlib.Path)
     parser.add_argument("--type", choices=FILE_TYPES, default="q8_0", help="of matrices (q8_0)")
     options = parser.parse_args()
-    write(evaluate.load(options.checkpoint), options.file, options.type)
+    write(checkpoint.load(options.checkpoint), options.file, options.type)
     print(f"{options.file}: {options.file.stat().st_size / 1e6:.1f} MB")
 
 

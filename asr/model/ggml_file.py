@@ -42,6 +42,11 @@ def size_of(kind, shape):
     return {F32: 4 * values, F16: 2 * values, Q8_0: values // BLOCK * BLOCK_BYTES}[kind]
 
 
+def is_one(data):
+    """Whether `data`, a file's bytes, begins as such a file does."""
+    return data[:4] == struct.pack("<I", MAGIC)
+
+
 def read(data):
     """The `Contents` of a whole file's bytes, values left where they are. Raises `ValueError` if it is no such file."""
     if struct.unpack_from("<i", data)[0] != MAGIC:
@@ -103,3 +108,17 @@ def encode(values, kind):
     scale = np.abs(blocks).max(1, keepdims=True) / 127
     rounded = np.round(np.divide(blocks, scale, out=np.zeros_like(blocks), where=scale > 0)).astype(np.int8)
     return np.concatenate([scale.astype("<f2").view(np.uint8), rounded.view(np.uint8)], 1).tobytes()
+
+
+def decode(data, tensor):
+    """The values of a `Tensor` of the file's bytes `data`, as a float32 array of its shape."""
+    import numpy as np
+
+    values = np.frombuffer(data, np.uint8, tensor.size, tensor.start)
+    if tensor.kind == F32:
+        return values.view("<f4").astype(np.float32).reshape(tensor.shape)
+    if tensor.kind == F16:
+        return values.view("<f2").astype(np.float32).reshape(tensor.shape)
+    blocks = values.reshape(-1, BLOCK_BYTES)
+    scale = np.ascontiguousarray(blocks[:, :2]).view("<f2").astype(np.float32)
+    return (np.ascontiguousarray(blocks[:, 2:]).view(np.int8) * scale).astype(np.float32).reshape(tensor.shape)

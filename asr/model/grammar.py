@@ -1,290 +1,46 @@
 """What callers say: a generator of telephone sentences over the model's vocabulary.
 
-Three sorts of utterance, because each teaches something else:
+Four sorts of utterance, because each teaches something else:
 
 * digit strings, the heaviest use of a telephone recogniser, and the one where a single error makes the answer worthless;
 * sentences from templates, so that the decoder learns how words follow one another;
+* names spelled, letter by letter;
 * word salads, so that it does not learn that too well: a decoder that can guess stops listening.
 """
 
+import templates
 import vocabulary as v
 
-DIGIT_SHARE = 0.33
-SALAD_SHARE = 0.17
+DIGIT_SHARE = 0.24
+SALAD_SHARE = 0.22
+SPELLED_SHARE = 0.09
+# Of the templates, those of months, money, ordinals, spelling, voicemail and listening: many words, so many utterances.
+LATER_TEMPLATES_SHARE = 0.5
 
 # Lengths of digit strings: single digits for menus, 3 to 6 for codes and orders, 7 and 10 for telephone numbers.
 DIGIT_LENGTHS = [1, 1, 1, 2, 2, 3, 3, 4, 4, 4, 4, 5, 5, 6, 6, 7, 8, 9, 10, 10]
 
 LONG_DIGIT_LENGTHS = [4, 4, 5, 6, 7, 7, 8, 9, 10, 10]
 
-SALAD_LENGTHS = [1, 1, 2, 3, 4, 5, 6]
+SALAD_LENGTHS = [1, 1, 1, 2, 3, 4, 5, 6]
+
+SPELLED_LENGTHS = [1, 1, 2, 3, 3, 4, 4, 5, 5, 6, 7, 8]
+
+# Random words out of any sentence. Not letters: those that sound like words cannot be told from them there.
+SALAD_WORDS = [word for word in v.WORDS if len(word) > 1 or word in ("a", "i")]
+
+# Names to spell: how letters follow one another in them. Random letters come as often.
+NAMES = """smith jones taylor brown johnson williams miller davis garcia wilson moore anderson thomas jackson white harris
+martin clark lewis robinson walker young allen king wright scott torres hill green adams baker nelson carter mitchell
+james mary robert john jennifer michael linda david susan joseph sarah charles karen peter lisa daniel nancy paul emily
+kevin george amanda brian edward alex zoe max quinn victor felix jack vera ivy hugo chloe wayne beth oxford zurich
+""".split()
 
 DEPARTMENTS = """sales|billing|support|technical support|an agent|the operator|a representative|a person|a human|the manager
 |someone in sales|someone in billing""".replace("\n", "").split("|")
 
 THINGS = """account bill card order phone internet password payment appointment delivery balance credit|address
 refund name""".replace("|", " ").split()
-
-# {slots} are filled by `_SLOTS`; every other word must be in the vocabulary (a test holds that).
-TEMPLATES = """
-yes
-no
-yeah
-yep
-nope
-okay
-sure
-hello
-hi
-help
-operator
-agent
-representative
-goodbye
-bye
-thank you
-thanks
-cancel
-stop
-wait
-correct
-wrong
-pardon
-what
-sorry what
-great thank you
-perfect thanks
-that is fine
-that's right
-that is right
-that is not correct
-yes please
-no thank you
-no thanks
-yes it is
-no it is not
-yes that is correct
-no that is wrong
-i don't know
-i do
-i do not
-yes i can
-no i can not
-okay
-okay thank you
-okay thank you bye
-thank you goodbye
-thank you goodbye
-thank you so much
-thanks bye
-good morning
-good afternoon
-good evening
-hello good {part}
-hello
-hello is someone there
-hello who is this
-hello can you hear me
-can you hear me
-can you hear me now
-i can hear you
-i can not hear you
-hello i need help
-hello i would like to book an appointment
-hi i need to speak with {dept}
-how are you
-i am fine thank you
-repeat that please
-can you repeat that
-could you repeat that please
-please say that again
-what was that
-sorry i do not know
-sorry can you say that again
-let me check
-hold on
-hold on a minute
-please hold
-wait a minute
-one minute please
-one moment please
-i'm on hold
-call me back later
-can you call me back tomorrow {part}
-can you call me back at {time}
-let me talk to someone
-i want to speak with a human
-i would like to speak with {dept}
-i'd like to talk to {dept}
-can i speak to {dept} please
-i need to talk to a representative
-transfer me to {dept}
-please transfer me to {dept}
-please transfer me to {dept}
-please transfer me to billing
-can you transfer me to {dept} please
-could you transfer my call to {dept}
-{dept} please
-i need help with my {thing}
-i have a {thing}
-my {thing} is not working
-my {thing} is wrong
-i want to check my {thing}
-what is the status of my {thing}
-check my account balance
-what is my balance
-what is my account balance
-i want to pay my bill
-pay my bill please
-how do i pay my bill
-i would like to make a payment
-i'd like to make a payment
-i lost my card
-i lost my password
-reset my password please
-how do i reset my password
-i need to reset my password
-i want to cancel my order
-cancel my appointment
-cancel my appointment on {day}
-i need to cancel my appointment on {day}
-i would like to cancel my appointment for {day} {part}
-i would like to book an appointment
-i would like to book an appointment for {day}
-i would like to book an appointment for {day} {part}
-i would like to book an appointment for {day} {part}
-i'd like to book an appointment for {day}
-i'd like to book an appointment for {day} at {time}
-i want to book an appointment on {day}
-i need an appointment for {day} {part}
-book an appointment for {day} at {time}
-make an appointment for {day} {part}
-can i make an appointment for {day}
-can i change my appointment to {day}
-change it to {day} at {time}
-schedule it for {day} {part}
-can i have {day} at {time}
-{day}
-{day} please
-next {day}
-{day} {part}
-{day} {part} please
-{day} at {time}
-{day} {part} at {time}
-on {day}
-on {day} {part}
-tomorrow {part}
-tomorrow at {time}
-today at {time}
-next week
-next week on {day}
-in the {part}
-this {part}
-at {time}
-{time}
-{time} please
-what time is it
-what time is my appointment
-when is my appointment
-when can i call back
-where are you
-where is my order
-where is my delivery
-why was my order closed
-what are your hours
-what are your hours
-what are your hours today
-what are your hours on {day}
-what time do you open
-what time do you close
-when do you open on {day}
-are you open
-are you open on {day}
-are you open now
-are you closed on {day}
-will you open tomorrow
-is someone there
-who is this
-who is there
-main menu
-main menu please
-press {digit}
-press star
-press pound
-press {digit} for {dept}
-my account number is {digits4}
-my account number is {digits4}
-my account number is {digits}
-account number {digits}
-the account number is {digits}
-my phone number is {phone}
-phone number {phone}
-my number is {phone}
-call me at {phone}
-the number is {digits}
-my order number is {digits}
-order number {digits}
-my card number is {digits}
-it's {digits}
-it is {digits}
-yes it's {digits}
-my password is {digits4}
-number {digit}
-number {number}
-{number}
-{number} {number}
-{number} and {number}
-{digit} or {digit}
-double {digit}
-{digit} double {digit} {digit}
-one hundred and {number}
-{number} days
-{number} hours
-{number} minute
-have a good day
-are you here today
-how much is it
-how much do i pay
-how much is my bill
-i want a refund
-i would like a refund please
-i want to return my order
-i need to return this
-does it have my name on it
-is my name on the account
-what is my name
-change my address please
-my name is not right
-it's the wrong number
-i have the wrong number
-you have the wrong number
-you are wrong
-stop
-stop stop
-no no
-yes yes
-i'm sorry
-i need technical support
-my internet is not working
-my phone is not working
-do you know my name
-can you help me
-could you help me please
-what do you want
-what can i do
-that is all
-that is all thank you
-that was all thanks
-this is a test
-testing one two three
-test
-i said {word}
-i said {digit}
-from {day} to {day}
-from {time} to {time}
-by {day}
-by {day} {part}
-""".strip().split("\n")
 
 
 def _digit_word(rng):
@@ -320,6 +76,71 @@ def _time_of_day(rng):
     return hour + minutes + half
 
 
+def _ordinal(rng):
+    """First to thirty first, half of the time one of a single word."""
+    if rng.random() < 0.3:
+        return [rng.choice(["twenty", "twenty", "thirty"]), rng.choice(v.ORDINALS[:9])]
+    return [rng.choice(v.ORDINALS)]
+
+
+def _date(rng):
+    """A month and a day, in either order."""
+    month, day = [rng.choice(v.MONTHS)], _ordinal(rng)
+    kind = rng.random()
+    if kind < 0.6:
+        return month + day
+    if kind < 0.75:
+        return month + ["the"] + day
+    return ["the"] + day + ["of"] + month
+
+
+def _year(rng):
+    """A year of somebody's life, in words."""
+    if rng.random() < 0.6:
+        return ["nineteen", rng.choice(v.TENS)] + ([rng.choice(v.DIGITS[1:])] if rng.random() < 0.8 else [])
+    if rng.random() < 0.5:
+        return ["two", "thousand"] + ([rng.choice(v.DIGITS[1:])] if rng.random() < 0.8 else [])
+    return ["twenty"] + ([rng.choice(v.TEENS)] if rng.random() < 0.5 else ["twenty", rng.choice(v.DIGITS[1:8])])
+
+
+def _thousands(rng):
+    """A number of thousands, sometimes with hundreds."""
+    hundreds = [rng.choice(v.DIGITS[1:]), "hundred"] if rng.random() < 0.4 else []
+    return (_number(rng) if rng.random() < 0.4 else [rng.choice(v.DIGITS[1:])]) + ["thousand"] + hundreds
+
+
+def _money(rng):
+    """A sum of money."""
+    kind = rng.random()
+    if kind < 0.08:
+        return [rng.choice(["one", "a"]), rng.choice(["dollar", "pound", "euro", "cent"])]
+    if kind < 0.2:
+        return _number(rng) + ["cents"]
+    amount = _thousands(rng) if kind < 0.35 else _number(rng)
+    amount = amount + [rng.choice(["dollars", "dollars", "dollars", "pounds", "euros"])]
+    if kind > 0.65:
+        amount += (["and"] if kind > 0.85 else []) + [
+            rng.choice(v.TENS),
+            rng.choice(["cents", rng.choice(v.DIGITS[1:])]),
+        ]
+    return amount
+
+
+def spelled(rng):
+    """Letters: of a name, or any."""
+    if rng.random() < 0.5:
+        letters = list(rng.choice(NAMES))
+    else:
+        letters = [rng.choice(v.LETTERS) for _ in range(rng.choice(SPELLED_LENGTHS))]
+    # A letter alone is one that no word sounds like.
+    letters = letters if len(letters) > 1 else [rng.choice(v.PLAIN_LETTERS)]
+    for at in range(1, len(letters)):
+        # Never "double u", which is a letter of its own.
+        if letters[at] == letters[at - 1] != "u" and rng.random() < 0.3:
+            return letters[: at - 1] + ["double"] + letters[at:]
+    return letters
+
+
 _SLOTS = {
     "{dept}": lambda rng: rng.choice(DEPARTMENTS).split(),
     "{thing}": lambda rng: [rng.choice(THINGS)],
@@ -331,7 +152,16 @@ _SLOTS = {
     "{digits}": lambda rng: digit_string(rng, rng.choice([3, 4, 4, 5, 6, 7, 8])),
     "{digits4}": lambda rng: digit_string(rng, 4),
     "{phone}": lambda rng: digit_string(rng, rng.choice([7, 7, 10])),
-    "{word}": lambda rng: [rng.choice(v.WORDS)],
+    "{word}": lambda rng: [rng.choice(SALAD_WORDS)],
+    "{hour}": lambda rng: [rng.choice(v.DIGITS[1:] + v.TEENS[:3])],
+    "{month}": lambda rng: [rng.choice(v.MONTHS)],
+    "{ordinal}": _ordinal,
+    "{date}": _date,
+    "{year}": _year,
+    "{thousands}": _thousands,
+    "{money}": _money,
+    "{letter}": lambda rng: [rng.choice(v.PLAIN_LETTERS)],
+    "{spelled}": spelled,
 }
 
 
@@ -356,5 +186,8 @@ def utterance(rng):
     if kind < DIGIT_SHARE:
         return digits(rng)
     if kind < DIGIT_SHARE + SALAD_SHARE:
-        return [rng.choice(v.WORDS) for _ in range(rng.choice(SALAD_LENGTHS))]
-    return fill(rng.choice(TEMPLATES), rng)
+        return [rng.choice(SALAD_WORDS) for _ in range(rng.choice(SALAD_LENGTHS))]
+    if kind < DIGIT_SHARE + SALAD_SHARE + SPELLED_SHARE:
+        return spelled(rng)
+    later = rng.random() < LATER_TEMPLATES_SHARE
+    return fill(rng.choice(templates.LATER if later else templates.CALLERS), rng)

@@ -32,6 +32,11 @@ SPOKEN = [
     ("hours", "flite", "rms", 1.0, "what are your hours"),
     ("transfer", "espeak", "en-gb", 150, "please transfer me to billing"),
     ("goodbye", "espeak", "en-us+m5", 150, "thank you goodbye"),
+    ("listening", "espeak", "en-us", 150, "uh-huh"),
+    ("spelled", "espeak", "en-us", 150, "my last name is s m i t h"),
+    ("date", "espeak", "en-gb", 150, "march twenty third"),
+    ("money", "espeak", "en-us+f2", 150, "my bill is ninety dollars"),
+    ("voicemail", "flite", "rms", 1.0, "please leave a message after the tone"),
 ]
 
 # (file, maker of `noises`, seconds)

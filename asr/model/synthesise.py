@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Speaks the corpus: telephone sentences by espeak-ng, flite and festival, as 16 kHz mono.
+"""Speaks the corpus: telephone sentences by espeak-ng, flite, festival and SVOX Pico, as 16 kHz mono.
 
 A split is written as shards, each two files that appear only when complete, so that training can begin with the first:
 
@@ -23,9 +23,11 @@ import time
 import wave
 
 import numpy as np
+import py_nanotts
 from scipy.signal import resample_poly
 
 import grammar
+import vocabulary as v
 
 RATE_HZ = 16_000
 PEAK = 0.5
@@ -41,8 +43,8 @@ SILENT_LEVEL = 1e-4
 LONGEST_S = 9.5
 
 # Which synthesiser speaks how often. espeak-ng has by far the most voices and is what the demonstration speaks with.
-ENGINES = ["espeak", "flite", "festival"]
-ENGINE_SHARES = [0.46, 0.34, 0.20]
+ENGINES = ["espeak", "flite", "festival", "pico"]
+ENGINE_SHARES = [0.42, 0.27, 0.17, 0.14]
 
 ESPEAK_VARIANTS = pathlib.Path("/usr/lib/x86_64-linux-gnu/espeak-ng-data/voices/!v")
 
@@ -74,6 +76,15 @@ FESTIVAL_HELD_OUT = ["ked_diphone"]
 # festival starts slowly, so one process speaks many.
 FESTIVAL_BATCH = 100
 
+# SVOX Pico has two women, one American, one British.
+PICO_TRAIN, PICO_HELD_OUT = "en-US", "en-GB"
+
+# How espeak-ng hums, in its phonemes. The other synthesisers spell a word without vowels, so they get none to speak.
+HUM_PHONEMES = {
+    "mhm": ["[[mh'm]]", "[[m:h'm:]]", "[[m'h@m]]", "[[@mh'm]]"],
+    "mm": ["[[m:]]", "[[m'm]]", "[[m:m:]]", "[[hm:]]"],
+}
+
 QUIET = {"stdin": subprocess.DEVNULL, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
 
 SPLITS = ["train", "digits", "test", "demo"]
@@ -81,11 +92,24 @@ SPLITS = ["train", "digits", "test", "demo"]
 Job = collections.namedtuple("Job", "name split engine words seed")
 
 
+def _letters(words):
+    """Which of `words` are letters of something spelled: "a" and "i" are only beside other letters."""
+    single = [len(word) == 1 for word in words]
+    plain = [one and word not in "ai" for one, word in zip(single, words)]
+    beside = [False] + single + [False]
+    return [one and (plain[at] or (beside[at] or beside[at + 2]) and any(plain)) for at, one in enumerate(single)]
+
+
 def spelling(words):
     """`words` as a synthesiser should read them: "am" is a verb after "i" and half a day elsewhere."""
     read = []
-    for before, word in zip([""] + words, words):
-        if word == "am" and before not in ("i", "how", "what", "who", "where", "when"):
+    for before, word, letter in zip([""] + words, words, _letters(words)):
+        if letter:
+            # British voices and American ones call the last letter differently, as people do.
+            word = word.upper()
+        elif word == "uh-huh":
+            word = "uh huh"
+        elif word == "am" and before not in ("i", "how", "what", "who", "where", "when"):
             word = "A.M."
         elif word == "pm":
             word = "P.M."
@@ -137,6 +161,12 @@ def _training_variants():
     return [name for name in names if name not in ESPEAK_ODD and name not in ESPEAK_HELD_OUT]
 
 
+def _hummed(word, rng):
+    """A hum as phonemes, its comma kept; other words as they are."""
+    bare = word.rstrip(",")
+    return rng.choice(HUM_PHONEMES[bare]) + word[len(bare) :] if bare in HUM_PHONEMES else word
+
+
 def espeak_command(job, rng, path):
     """Arguments that make espeak-ng speak `job` into `path`, and the voice's name."""
     speed, pitch, gap = rng.randint(110, 210), rng.randint(30, 70), rng.choice([0, 0, 0, 1, 3, 8])
@@ -157,7 +187,7 @@ def espeak_command(job, rng, path):
         else:
             name = rng.choice(_training_variants())
             voice = f"{rng.choice(ESPEAK_ACCENTS)}+{name}"
-    text = with_pauses(job.words, rng)
+    text = " ".join(_hummed(word, rng) for word in with_pauses(job.words, rng).split(" "))
     return ["espeak-ng", "-v", voice, "-s", str(speed), "-p", str(pitch), "-g", str(gap), "-w", str(path), text], name
 
 
@@ -170,9 +200,21 @@ def flite_command(job, rng, path):
     return command, name
 
 
+def speak_pico(job, rng):
+    """Samples of one job by SVOX Pico, which lives in this process, and the voice's name."""
+    name = PICO_HELD_OUT if job.split == "test" else PICO_TRAIN
+    speed, pitch = rng.uniform(0.75, 1.4), rng.uniform(0.75, 1.15)
+    spoken = py_nanotts.NanoTTS().speak(with_pauses(job.words, rng), voice=name, speed=speed, pitch=pitch)
+    return np.frombuffer(spoken, "<i2").astype(np.float32) / 32768, name
+
+
 def speak_one(job):
-    """(voice, words, samples) of one espeak-ng or flite job, in a list; an empty list if it cannot be spoken."""
+    """(voice, words, samples) of one job that is not festival's, in a list; an empty list if it cannot be spoken."""
     rng = random.Random(job.seed)
+    if job.engine == "pico":
+        sound, name = speak_pico(job, rng)
+        samples = finish(sound, RATE_HZ) if len(sound) else None
+        return [] if samples is None else [(f"pico:{name}", job.words, samples)]
     with tempfile.TemporaryDirectory() as folder:
         path = pathlib.Path(folder) / "utterance.wav"
         command, name = (espeak_command if job.engine == "espeak" else flite_command)(job, rng, path)
@@ -218,8 +260,10 @@ def make_jobs(split, shard, count):
     rng = random.Random(f"{split} {shard}")
     jobs = []
     for number in range(count):
-        engine = "espeak" if split == "demo" else rng.choices(ENGINES, ENGINE_SHARES)[0]
+        engine = rng.choices(ENGINES, ENGINE_SHARES)[0]
         words = grammar.long_digits(rng) if split == "digits" else grammar.utterance(rng)
+        if split == "demo" or set(words) & set(v.HUMS):
+            engine = "espeak"
         jobs.append(Job(f"{split}-{shard:02}", split, engine, words, f"{split} {shard} {number}"))
     return jobs
 

@@ -14,6 +14,7 @@ import time
 import torch
 import torch.nn.functional as F
 
+import checkpoint
 import data
 import evaluate
 import network
@@ -62,7 +63,7 @@ class Trainer:
         self.options = options
         self.model = network.Recogniser()
         if options.start:
-            self.model = evaluate.load(options.start).train()
+            self.model = checkpoint.load(options.start, silence_unknown=False).train()
         self.optimisers = optimiser.make(self.model, LR_MUON, LR_ADAMW)
         self.highest = [group["lr"] for one in self.optimisers for group in one.param_groups]
         self.began, self.steps, self.utterances = time.monotonic(), 0, 0
@@ -131,10 +132,11 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("checkpoint", type=pathlib.Path, help="file to write, every ten minutes and at the end")
     parser.add_argument("--corpus", type=pathlib.Path, default=pathlib.Path("corpus"))
-    parser.add_argument("--minutes", type=float, default=75, help="wall-clock time to train (75)")
+    parser.add_argument("--minutes", type=float, default=120, help="wall-clock time to train (120)")
+    # One for the batches. More threads than idle cores are far worse than fewer: they wait for one another at every product.
     threads = max(1, (os.cpu_count() or 2) - 1)
     parser.add_argument("--threads", type=int, default=threads, help="threads of the network (cores less one)")
-    parser.add_argument("--start", type=pathlib.Path, help="checkpoint to go on from")
+    parser.add_argument("--start", type=pathlib.Path, help="checkpoint or model file to go on from")
     parser.add_argument("--rate", type=float, default=1.0, help="factor on the learning rates (1)")
     parser.add_argument("--seed", type=int, default=1)
     options = parser.parse_args()

@@ -1,7 +1,7 @@
 """The words the model knows, and the numbers they have in the file.
 
 One token is one whole word. A general Whisper model splits text into 50,000 byte pairs; a telephone demonstration needs
-fewer than 200 words, and whole words let a very small decoder spell everything right.
+fewer than 300 words, and whole words let a very small decoder spell everything right.
 
 Two numberings exist side by side:
 
@@ -17,6 +17,21 @@ TEENS = "ten eleven twelve thirteen fourteen fifteen sixteen seventeen eighteen 
 TENS = "twenty thirty forty fifty sixty seventy eighty ninety".split()
 DAYS = "monday tuesday wednesday thursday friday saturday sunday".split()
 DAY_PARTS = "morning afternoon evening".split()
+MONTHS = "january february march april may june july august september october november december".split()
+ORDINALS = """first second third fourth fifth sixth seventh eighth ninth tenth eleventh twelfth thirteenth fourteenth fifteenth
+sixteenth seventeenth eighteenth nineteenth twentieth thirtieth""".split()
+MONEY = "dollar dollars cent cents pound pounds euro euros thousand".split()
+
+# A letter of a spelled name is written as the letter. `a` and `i` are also words: one token, two sounds or uses. `o` is the
+# letter among letters; the zero that sounds the same is `oh`, and so is an O that stands alone. `u`, `r` and `y` that stand
+# alone are heard as `you`, `are` and `why`.
+LETTERS = "a b c d e f g h i j k l m n o p q r s t u v w x y z".split()
+# The letters that no word of the vocabulary sounds like: these can be heard alone.
+PLAIN_LETTERS = [letter for letter in LETTERS if letter not in "aioruy"]
+
+# What shows that somebody listens. Hums come first to mind and last to a synthesiser; see `synthesise`.
+LISTENING = "uh-huh mhm mm".split()
+HUMS = ["mhm", "mm"]
 
 # Everything else, by what it is used for. `oh` is the spoken zero.
 OTHER_WORDS = """
@@ -30,6 +45,8 @@ help operator agent representative person human someone manager speak talk trans
 cancel repeat again say said hear name address account order card credit bill billing sales support technical
 appointment book make change schedule check balance pay payment delivery refund return status password reset
 that's lost internet working open close closed main menu test testing
+leave message after tone beep available mailbox reached voicemail important calling us try line did
+spell last date birth year month half past quarter yesterday minutes o'clock email dot dash
 """.split()
 
 BLANK = " "
@@ -37,7 +54,7 @@ BLANK = " "
 
 def _spoken_words():
     """All words in a fixed order, each once: the order is part of the shipped file."""
-    listed = DIGITS + TEENS + TENS + DAYS + OTHER_WORDS
+    listed = DIGITS + TEENS + TENS + DAYS + OTHER_WORDS + MONTHS + ORDINALS + MONEY + LETTERS + LISTENING
     return list(dict.fromkeys(listed))
 
 

@@ -2,7 +2,7 @@
 
 use std::{
     path::PathBuf,
-    sync::{Arc, atomic::AtomicU64},
+    sync::{Arc, Mutex, PoisonError, atomic::AtomicU64},
     thread::JoinHandle,
     time::Duration,
 };
@@ -10,11 +10,13 @@ use std::{
 use crossbeam_channel::{Receiver, Sender};
 
 use crate::{
-    AsrError, EarsEvent, StreamId, TurnPolicy,
+    AsrError, EarsEvent, EarsLoad, StreamId, TurnPolicy,
     listener::{Input, Listener},
-    recognizer::Recognizers,
+    policy::{CallSettings, Recognition},
+    pushed::PushedText,
+    recognizer::{Hints, Recognizers},
     transcriber::Transcriber,
-    vad::FRAME,
+    vad::DetectorKind,
     whisper::WhisperModel,
 };
 
@@ -35,10 +37,14 @@ pub struct EarsConfig {
     pub workers: usize,
     /// Shortest time between two partials of an utterance (stretched up to four times under load); zero: no partials.
     pub partial_interval: Duration,
+    /// What tells speech from other sounds.
+    pub detector: DetectorKind,
     /// When a caller counts as speaking, pausing and done.
     pub turns: TurnPolicy,
     /// Language of multilingual models, as Whisper names it (`en`, `de`, ... or `auto`). English-only models ignore it.
     pub language: String,
+    /// Words that may come, on every call (see [`Hints::prompt`]).
+    pub prompt: String,
     /// A job that runs longer than this is taken from its worker, which is replaced.
     pub stuck_after: Duration,
     /// So many jobs panic on purpose, for tests of what happens then. The environment variable
@@ -54,10 +60,21 @@ impl EarsConfig {
             model,
             workers: 0,
             partial_interval: Duration::from_millis(500),
+            detector: DetectorKind::default(),
             turns: TurnPolicy::default(),
             language: "en".into(),
+            prompt: String::new(),
             stuck_after: Duration::from_secs(60),
             test_panics: 0,
+        }
+    }
+
+    /// How a call is heard of which nobody has said more.
+    pub fn call_settings(&self) -> CallSettings {
+        CallSettings {
+            turns: self.turns.clone(),
+            hints: Hints { prompt: self.prompt.clone(), language: None },
+            recognition: Recognition::BuiltIn,
         }
     }
 
@@ -70,21 +87,11 @@ impl EarsConfig {
 
     /// Refuses what makes no sense, and makes the pause no longer than the end of the turn.
     fn checked(mut self) -> Result<Self, AsrError> {
-        let turns = &mut self.turns;
-        turns.eager_after = turns.eager_after.min(turns.end_after);
-        let allowed = TurnPolicy::SHORTEST_UTTERANCE..=TurnPolicy::LONGEST_UTTERANCE;
-        let wrong = if !allowed.contains(&turns.max_utterance) {
-            Some("max_utterance must be from 2 to 28 s")
-        } else if turns.eager_after < FRAME {
-            Some("end_after and eager_after must be at least 20 ms")
-        } else if turns.pre_roll > Duration::from_secs(1) {
-            Some("pre_roll must be at most 1 s")
-        } else if self.workers > MOST_WORKERS {
-            Some("workers must be at most 256")
-        } else {
-            None
-        };
-        wrong.map_or(Ok(self), |wrong| Err(AsrError::Config(format!("speech recognition: {wrong}"))))
+        self.turns = self.turns.checked()?;
+        if self.workers > MOST_WORKERS {
+            return Err(AsrError::Config("speech recognition: workers must be at most 256".into()));
+        }
+        Ok(self)
     }
 }
 
@@ -97,6 +104,7 @@ pub struct Ears {
     inbox: Sender<Input>,
     /// Taken first when dropped, so that a listener that waits for room comes free.
     events: Option<Receiver<EarsEvent>>,
+    load: Arc<Mutex<EarsLoad>>,
     listener: Option<JoinHandle<()>>,
 }
 
@@ -133,12 +141,14 @@ impl Ears {
             config.test_panics,
             inbox.clone(),
         )?;
+        let load = Arc::new(Mutex::new(EarsLoad { workers: config.worker_count(), ..EarsLoad::default() }));
+        let shared_load = Arc::clone(&load);
         let name = String::from("listener");
         let listener = std::thread::Builder::new()
             .name(name.clone())
-            .spawn(move || Listener::new(config, inputs, transcriber, sender, Box::new(on_event)).run())
+            .spawn(move || Listener::new(config, inputs, transcriber, sender, shared_load, Box::new(on_event)).run())
             .map_err(|source| AsrError::Thread { name, source })?;
-        Ok(Self { inbox, events: Some(events), listener: Some(listener) })
+        Ok(Self { inbox, events: Some(events), load, listener: Some(listener) })
     }
 
     /// Begins to listen to a stream: 8 kHz mono samples, and the producer's count of samples that found the ring full.
@@ -156,6 +166,36 @@ impl Ears {
     /// [`AsrError::Stopped`] when the listener thread is gone.
     pub fn remove(&self, stream: StreamId) -> Result<(), AsrError> {
         self.tell(Input::Remove(stream))
+    }
+
+    /// Hears a call by other settings from now on.
+    ///
+    /// # Errors
+    /// [`AsrError::Config`] when they make no sense, [`AsrError::Stopped`] when the listener thread is gone.
+    pub fn set(&self, stream: StreamId, settings: CallSettings) -> Result<(), AsrError> {
+        self.tell(Input::Set(stream, Box::new(settings.checked()?)))
+    }
+
+    /// The agent speaks on this call (this text, as far as it is known, or an empty one), or is silent from now on: only
+    /// who speaks can be interrupted ([`EarsEvent::BargeIn`]).
+    ///
+    /// # Errors
+    /// [`AsrError::Stopped`] when the listener thread is gone.
+    pub fn agent_speaks(&self, stream: StreamId, text: Option<&str>) -> Result<(), AsrError> {
+        self.tell(Input::Agent(stream, text.map(Arc::from)))
+    }
+
+    /// Takes text of another recogniser, for a call that is set to [`Recognition::Pushed`]; on others it is ignored.
+    ///
+    /// # Errors
+    /// [`AsrError::Stopped`] when the listener thread is gone.
+    pub fn push_text(&self, stream: StreamId, text: PushedText) -> Result<(), AsrError> {
+        self.tell(Input::Push(stream, text))
+    }
+
+    /// How far behind the recogniser is, as of at most half a second ago.
+    pub fn load(&self) -> EarsLoad {
+        *self.load.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The next event, if there is one. Never blocks.

@@ -6,6 +6,10 @@
 //! - `audio` holds what an open utterance needs, or the pre-roll of the next one, and no more than a second beyond;
 //! - an utterance that was opened ends in `awaited`, and leaves it as one `Final`, in order.
 
+mod push;
+#[cfg(test)]
+mod tests;
+
 use std::{
     collections::VecDeque,
     sync::{
@@ -16,12 +20,18 @@ use std::{
 };
 
 use crate::{
-    EarsEvent, MAX_FINALS_PER_STREAM, STREAM_RATE_HZ, StreamId, TurnPolicy,
+    EarsEvent, MAX_FINALS_PER_STREAM, STREAM_RATE_HZ, StreamId,
+    interruption::{Interruption, Step},
+    phrase,
+    policy::{CallSettings, Recognition},
+    pushed::Assembly,
     queue::{Job, JobKind, Promotion},
+    recognizer::Hints,
     text,
     transcriber::{Outcome, Transcriber},
-    turn::{TurnEvent, TurnMachine, Utterance},
-    vad::{Detector, FRAME, FRAME_SAMPLES, Sensitivity, VadFrame},
+    turn::{EndReason, TurnEvent, TurnMachine, Utterance},
+    vad::{Detector, DetectorKind, FRAME, FRAME_SAMPLES, VadFrame},
+    words::{Agreement, Voiced},
 };
 
 /// A gap longer than this is not filled with silence: the utterance ends and the clock jumps.
@@ -30,8 +40,12 @@ const LONGEST_FILLED_GAP: u64 = 2 * STREAM_RATE_HZ as u64;
 const STALLED_AFTER: Duration = Duration::from_millis(1_500);
 /// Audio that is not needed is dropped in pieces of a second, not at each frame.
 const TRIM_SAMPLES: usize = STREAM_RATE_HZ as usize;
+/// Room for audio that a stream keeps between utterances: 2 s.
+const KEPT_SAMPLES: usize = 2 * TRIM_SAMPLES;
 /// Under load partials come up to so many times less often.
 const MOST_STRETCH: u32 = 4;
+/// So many words of an utterance that was cut are told to the recogniser with the next one.
+const CARRIED_WORDS: usize = 12;
 /// The next partial of a long utterance waits for this share of its length: each decodes all of it.
 const PARTIAL_SHARE: u32 = 8;
 
@@ -57,8 +71,13 @@ struct Open {
     /// The newest text that was given out, and up to where it was heard.
     told: String,
     told_to: Duration,
+    agreement: Agreement,
     /// The newest speculation: its audio's end, and its text once it is there.
     eager: Option<(Duration, Option<String>)>,
+    /// The text that was told as eager and not taken back.
+    eager_told: Option<String>,
+    /// What the client's recogniser says.
+    pushed: Assembly,
 }
 
 /// An utterance that is over, and its text once it is there.
@@ -71,6 +90,14 @@ struct Awaited {
     /// The silence that was waited for, by the stream's clock, and when that was over.
     waited: Duration,
     decided: Instant,
+    /// It was too long, and goes on in the next one.
+    cut: bool,
+    eager_told: Option<String>,
+    /// Said while the agent spoke, without interrupting it.
+    beside_the_agent: bool,
+    pushed: Assembly,
+    /// When what is there of a client's text is taken for all.
+    settle_by: Option<Instant>,
 }
 
 pub(crate) struct Hearing {
@@ -78,7 +105,8 @@ pub(crate) struct Hearing {
     ring: rtrb::Consumer<f32>,
     lost: Arc<AtomicU64>,
     lost_seen: u64,
-    policy: TurnPolicy,
+    settings: CallSettings,
+    hints: Arc<Hints>,
     detector: Detector,
     turn: TurnMachine,
     frame: [f32; FRAME_SAMPLES],
@@ -92,6 +120,8 @@ pub(crate) struct Hearing {
     spoken_for: u64,
     utterances: u32,
     open: Option<Open>,
+    interruption: Interruption,
+    voiced: Voiced,
     awaited: VecDeque<Awaited>,
     last_heard: Instant,
     /// Samples still to be heard before the end, once the stream is being closed.
@@ -110,7 +140,8 @@ impl Hearing {
         id: StreamId,
         ring: rtrb::Consumer<f32>,
         lost: Arc<AtomicU64>,
-        policy: &TurnPolicy,
+        settings: CallSettings,
+        detector: DetectorKind,
         now: Instant,
     ) -> Self {
         Self {
@@ -118,9 +149,10 @@ impl Hearing {
             ring,
             lost,
             lost_seen: 0,
-            policy: policy.clone(),
-            detector: Detector::new(Sensitivity::Normal),
-            turn: TurnMachine::new(policy.clone()),
+            detector: Detector::of(detector),
+            turn: TurnMachine::new(settings.turns.clone()),
+            hints: Arc::new(settings.hints.clone()),
+            settings,
             frame: [0.0; FRAME_SAMPLES],
             filled: 0,
             position: 0,
@@ -129,6 +161,8 @@ impl Hearing {
             spoken_for: 0,
             utterances: 0,
             open: None,
+            interruption: Interruption::default(),
+            voiced: Voiced::default(),
             awaited: VecDeque::new(),
             last_heard: now,
             closing: None,
@@ -139,6 +173,7 @@ impl Hearing {
     /// Hears what the ring holds. Stops while too many finals wait: then the ring fills, and its producer counts the
     /// loss where every loss of hearing is counted.
     pub(crate) fn poll(&mut self, cx: &mut Context<'_>) {
+        self.settle_overdue(cx);
         if self.finished {
             return;
         }
@@ -187,6 +222,18 @@ impl Hearing {
         self.closing.get_or_insert(self.ring.slots());
     }
 
+    /// Goes on by other settings, from the next frame on.
+    pub(crate) fn set(&mut self, settings: CallSettings) {
+        self.turn.set_policy(settings.turns.clone());
+        self.hints = Arc::new(settings.hints.clone());
+        self.settings = settings;
+    }
+
+    /// The agent speaks (this text, as far as it is known), or is silent.
+    pub(crate) fn agent(&mut self, text: Option<Arc<str>>) {
+        self.interruption.agent(text, self.turn.spell());
+    }
+
     /// Whether everything has been heard and given out.
     pub(crate) fn is_closed(&self) -> bool {
         self.finished && self.awaited.is_empty()
@@ -205,20 +252,54 @@ impl Hearing {
         }
         let Some(open) = self.open.as_mut().filter(|o| o.number == utterance) else { return };
         let text = text.ok();
+        let mut is_eager = false;
         if kind == JobKind::Eager
             && let Some(eager) = open.eager.as_mut().filter(|e| e.0 == end)
         {
+            is_eager = text.is_some();
             match &text {
                 Some(text) => eager.1 = Some(text.clone()),
                 None => open.eager = None,
             }
         }
         let Some(text) = text.filter(|t| !t.is_empty()) else { return };
-        if end >= open.told_to && text != open.told {
-            open.told_to = end;
-            open.told.clone_from(&text);
-            let start = open.start;
-            cx.events.push_back(EarsEvent::Partial { stream: self.id, utterance, text, start, end });
+        if is_eager {
+            self.tell_eager(text, end, cx);
+        } else if end >= open.told_to {
+            let (shown, confirmed) = open.agreement.push(&text);
+            self.tell_partial(shown, confirmed, end, cx);
+        }
+    }
+
+    /// What is understood at a pause: perhaps all.
+    fn tell_eager(&mut self, text: String, end: Duration, cx: &mut Context<'_>) {
+        self.look_for_words(&text, true, cx);
+        let turns = &self.settings.turns;
+        self.turn.set_ending(phrase::ending(&text, turns.style, turns.digits));
+        let Some(open) = &mut self.open else { return };
+        if open.eager_told.as_ref() == Some(&text) {
+            return;
+        }
+        open.told_to = end;
+        open.told.clone_from(&text);
+        open.eager_told = Some(text.clone());
+        let (utterance, start) = (open.number, open.start);
+        cx.events.push_back(EarsEvent::Eager { stream: self.id, utterance, text, start, end });
+    }
+
+    fn tell_partial(&mut self, text: String, confirmed: usize, end: Duration, cx: &mut Context<'_>) {
+        self.look_for_words(&text, false, cx);
+        let Some(open) = self.open.as_mut().filter(|open| open.told != text) else { return };
+        open.told_to = end;
+        open.told.clone_from(&text);
+        let (utterance, start) = (open.number, open.start);
+        cx.events.push_back(EarsEvent::Partial { stream: self.id, utterance, text, confirmed, start, end });
+    }
+
+    /// Words may interrupt the agent; `sure` are those of a pause.
+    fn look_for_words(&mut self, text: &str, sure: bool, cx: &mut Context<'_>) {
+        if self.interruption.on_text(self.settings.turns.barge_in, text, sure) == Step::Interrupt {
+            cx.events.push_back(EarsEvent::BargeIn { stream: self.id });
         }
     }
 
@@ -228,8 +309,16 @@ impl Hearing {
         self.audio.extend_from_slice(&self.frame);
         self.position += FRAME_SAMPLES as u64;
         self.filled = 0;
+        if heard.voiced {
+            self.voiced.push(at, at + FRAME);
+        }
         self.turn.push(at, FRAME, heard);
         self.follow_turn(cx);
+        match self.interruption.on_frame(self.settings.turns.barge_in, self.turn.spell()) {
+            Step::Nothing => {}
+            Step::Ask => self.ask_for_words(cx),
+            Step::Interrupt => cx.events.push_back(EarsEvent::BargeIn { stream: self.id }),
+        }
         self.partial_if_due(cx);
         self.trim();
     }
@@ -267,19 +356,35 @@ impl Hearing {
         while let Some(event) = self.turn.poll_event() {
             match event {
                 TurnEvent::UtteranceStart { at } => self.open_utterance(at, cx),
-                TurnEvent::SpeechStart { at } => cx.events.push_back(EarsEvent::SpeechStart { stream, at }),
+                TurnEvent::Onset { at } => cx.events.push_back(EarsEvent::Onset { stream, at }),
+                TurnEvent::OnsetOver => cx.events.push_back(EarsEvent::OnsetOver { stream }),
+                TurnEvent::SpeechStart { at } => self.on_speech_start(at, cx),
                 TurnEvent::SpeechStop { at } => {
                     cx.events.push_back(EarsEvent::SpeechStop { stream, at });
                     self.speculate(at, cx);
                 }
-                TurnEvent::UtteranceEnd { utterance, .. } => self.end_utterance(utterance, cx),
+                TurnEvent::UtteranceEnd { utterance, reason } => {
+                    let cut = matches!(reason, EndReason::LongEnough | EndReason::Limit);
+                    self.end_utterance(utterance, cut, cx);
+                }
             }
+        }
+    }
+
+    fn on_speech_start(&mut self, at: Duration, cx: &mut Context<'_>) {
+        let stream = self.id;
+        cx.events.push_back(EarsEvent::SpeechStart { stream, at });
+        let Some(open) = &mut self.open else { return };
+        self.interruption.on_speech_start(at == open.start);
+        if open.eager_told.take().is_some() {
+            cx.events.push_back(EarsEvent::Resumed { stream, utterance: open.number, at });
         }
     }
 
     fn open_utterance(&mut self, at: Duration, cx: &Context<'_>) {
         self.utterances += 1;
-        let pre_roll = samples(self.policy.pre_roll);
+        self.voiced.forget_before(self.awaited.front().map_or(at, |awaited| awaited.start.min(at)));
+        let pre_roll = samples(self.settings.turns.pre_roll);
         let audio_from = samples(at).saturating_sub(pre_roll).max(self.spoken_for).max(self.audio_start);
         self.open = Some(Open {
             number: self.utterances,
@@ -288,17 +393,26 @@ impl Hearing {
             next_partial: at + cx.partial_interval,
             told: String::new(),
             told_to: at,
+            agreement: Agreement::default(),
             eager: None,
+            eager_told: None,
+            pushed: Assembly::default(),
         });
     }
 
     /// A pause: decode what there is, for it may be all.
-    fn speculate(&mut self, end: Duration, cx: &Context<'_>) {
+    fn speculate(&mut self, end: Duration, cx: &mut Context<'_>) {
         let Some(utterance) = self.turn.utterance() else { return };
+        if self.settings.recognition == Recognition::Pushed {
+            if let Some(open) = self.open.as_ref().filter(|open| open.pushed.is_settled()) {
+                self.tell_eager(open.pushed.text(), end, cx);
+            }
+            return;
+        }
         if utterance.voiced < text::LEAST_VOICED {
             return;
         }
-        if let Some(job) = self.job(JobKind::Eager, utterance) {
+        if let Some(job) = self.job(JobKind::Eager, utterance, cx.now) {
             cx.transcriber.submit(job);
             if let Some(open) = &mut self.open {
                 open.eager = Some((end, None));
@@ -306,12 +420,14 @@ impl Hearing {
         }
     }
 
-    fn end_utterance(&mut self, utterance: Utterance, cx: &mut Context<'_>) {
-        let job = self.job(JobKind::Final, utterance);
+    fn end_utterance(&mut self, utterance: Utterance, cut: bool, cx: &mut Context<'_>) {
+        let job = self.job(JobKind::Final, utterance, cx.now);
         let Some(open) = self.open.take() else { return };
         let Utterance { start, end, voiced, .. } = utterance;
         self.spoken_for = samples(end);
+        let pushed = self.settings.recognition == Recognition::Pushed;
         let text = match open.eager.filter(|(of, _)| *of == end) {
+            _ if pushed => open.pushed.is_settled().then(|| open.pushed.text()),
             _ if voiced < text::LEAST_VOICED => Some(String::new()),
             Some((_, text @ Some(_))) => text,
             // it waits, runs, or its report is on the way here
@@ -334,22 +450,41 @@ impl Hearing {
             text,
             waited: duration(self.position).saturating_sub(end),
             decided: cx.now,
+            cut,
+            eager_told: open.eager_told,
+            beside_the_agent: self.interruption.beside_the_agent(),
+            pushed: open.pushed,
+            settle_by: pushed.then(|| cx.now + push::PATIENCE),
         });
+        if !cut {
+            // what was carried over belongs to the utterance that is over
+            self.hints = Arc::new(self.settings.hints.clone());
+        }
         self.give_out(cx);
     }
 
+    /// The words so far, at once: it depends on them whether the agent is interrupted.
+    fn ask_for_words(&mut self, cx: &Context<'_>) {
+        let built_in = self.settings.recognition == Recognition::BuiltIn;
+        let Some(utterance) = self.turn.utterance().filter(|_| built_in) else { return };
+        if let Some(job) = self.job(JobKind::Confirm, utterance, cx.now) {
+            cx.transcriber.submit(job);
+        }
+    }
+
     fn partial_if_due(&mut self, cx: &Context<'_>) {
-        if cx.partial_interval.is_zero() || !self.turn.is_speaking() {
+        let wanted = !cx.partial_interval.is_zero() && self.settings.recognition == Recognition::BuiltIn;
+        if !wanted || !self.turn.is_speaking() {
             return;
         }
         let (Some(open), Some(utterance)) = (&self.open, self.turn.utterance()) else { return };
         let now = duration(self.position);
-        if now < open.next_partial || utterance.voiced < text::LEAST_VOICED {
+        if now < open.next_partial || utterance.voiced < text::LEAST_VOICED || !cx.transcriber.takes_partials() {
             return;
         }
         let stretch = u32::try_from(cx.transcriber.backlog()).unwrap_or(MOST_STRETCH).clamp(1, MOST_STRETCH);
         let next = now + (cx.partial_interval * stretch).max((now - open.start) / PARTIAL_SHARE);
-        if let Some(job) = self.job(JobKind::Partial, utterance) {
+        if let Some(job) = self.job(JobKind::Partial, utterance, cx.now) {
             cx.transcriber.submit(job);
         }
         if let Some(open) = &mut self.open {
@@ -359,12 +494,12 @@ impl Hearing {
 
     /// The open utterance as a job: all that was heard for a partial; else up to `eager_after` behind its end, so that
     /// the audio of an eager and of the final that may follow is the same.
-    fn job(&self, kind: JobKind, utterance: Utterance) -> Option<Job> {
+    fn job(&self, kind: JobKind, utterance: Utterance, now: Instant) -> Option<Job> {
         let open = self.open.as_ref()?;
         let until = match kind {
-            JobKind::Partial => self.position,
+            JobKind::Partial | JobKind::Confirm => self.position,
             JobKind::Eager | JobKind::Final => {
-                self.position.min(samples(utterance.end) + samples(self.policy.eager_after))
+                self.position.min(samples(utterance.end) + samples(self.settings.turns.eager_after))
             }
         };
         let from = (open.audio_from - self.audio_start) as usize;
@@ -377,6 +512,8 @@ impl Hearing {
             end: utterance.end,
             voiced: utterance.voiced,
             peak_db: utterance.peak_db,
+            hints: Arc::clone(&self.hints),
+            asked: now,
             deaths: 0,
         })
     }
@@ -384,22 +521,47 @@ impl Hearing {
     /// Gives the finals out that are there, in order.
     fn give_out(&mut self, cx: &mut Context<'_>) {
         while let Some(text) = self.awaited.front_mut().and_then(|a| a.text.take()) {
-            let Some(Awaited { number, start, end, waited, decided, .. }) = self.awaited.pop_front() else { return };
-            let latency = waited + cx.now.saturating_duration_since(decided);
-            cx.events.push_back(EarsEvent::Final { stream: self.id, utterance: number, text, start, end, latency });
+            let Some(over) = self.awaited.pop_front() else { return };
+            let Awaited { number: utterance, start, end, .. } = over;
+            if over.cut && self.open.as_ref().is_some_and(|open| open.number == utterance + 1) {
+                self.carry_over(&text);
+            }
+            cx.events.push_back(EarsEvent::Final {
+                stream: self.id,
+                utterance,
+                as_eager: over.eager_told.as_ref() == Some(&text),
+                backchannel: over.beside_the_agent && phrase::is_backchannel(&text),
+                words: self.voiced.words(&text, start, end),
+                text,
+                start,
+                end,
+                latency: over.waited + cx.now.saturating_duration_since(over.decided),
+            });
         }
+    }
+
+    /// Tells the recogniser of the next utterance how the one ended that it goes on from.
+    fn carry_over(&mut self, text: &str) {
+        let words: Vec<&str> = text.split_whitespace().collect();
+        let last = words.get(words.len().saturating_sub(CARRIED_WORDS)..).unwrap_or_default().join(" ");
+        let mut hints = self.settings.hints.clone();
+        hints.prompt = format!("{} {last}", hints.prompt).trim().to_owned();
+        self.hints = Arc::new(hints);
     }
 
     fn trim(&mut self) {
         let needed = match &self.open {
             Some(open) => open.audio_from,
-            None => {
-                self.turn.needed_from().map_or(self.position, samples).saturating_sub(samples(self.policy.pre_roll))
-            }
+            None => self
+                .turn
+                .needed_from()
+                .map_or(self.position, samples)
+                .saturating_sub(samples(self.settings.turns.pre_roll)),
         };
         let spare = needed.saturating_sub(self.audio_start) as usize;
         if spare >= TRIM_SAMPLES {
             self.audio.drain(..spare);
+            self.audio.shrink_to(KEPT_SAMPLES); // what a long utterance took
             self.audio_start += spare as u64;
         }
     }
@@ -413,201 +575,4 @@ fn duration(position: u64) -> Duration {
 /// The sample that lies there.
 fn samples(at: Duration) -> u64 {
     at.as_micros() as u64 / (1_000_000 / u64::from(STREAM_RATE_HZ))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::{
-        AsrError,
-        listener::Input,
-        recognizer::{Hypothesis, RecognizeError, Recognizer, Recognizers},
-    };
-    use crossbeam_channel::Receiver;
-    use std::sync::atomic::AtomicBool;
-
-    /// Hears "hello" in everything.
-    struct Hello;
-
-    impl Recognizers for Hello {
-        fn create(&self) -> Result<Box<dyn Recognizer + '_>, AsrError> {
-            Ok(Box::new(Hello))
-        }
-    }
-
-    impl Recognizer for Hello {
-        fn recognize(&mut self, _: &[f32], _: &AtomicBool) -> Result<Hypothesis, RecognizeError> {
-            let text = String::from("hello");
-            Ok(Hypothesis { text, tokens: 1, mean_log_prob: 0.0, no_speech: 0.0, cut_off: false })
-        }
-    }
-
-    /// One call on a virtual clock; the workers are real threads, waited for.
-    struct Call {
-        hearing: Hearing,
-        ring: rtrb::Producer<f32>,
-        lost: Arc<AtomicU64>,
-        transcriber: Transcriber,
-        inbox: Receiver<Input>,
-        now: Instant,
-        events: VecDeque<EarsEvent>,
-        phase: f32,
-    }
-
-    impl Call {
-        fn new() -> Self {
-            let (reports, inbox) = crossbeam_channel::unbounded();
-            let transcriber = Transcriber::start(Arc::new(Hello), 1, Duration::from_secs(60), 0, reports).unwrap();
-            let (ring, samples) = rtrb::RingBuffer::new(4_000);
-            let lost = Arc::new(AtomicU64::new(0));
-            let now = Instant::now();
-            let hearing = Hearing::new(StreamId(1), samples, Arc::clone(&lost), &TurnPolicy::default(), now);
-            Self { hearing, ring, lost, transcriber, inbox, now, events: VecDeque::new(), phase: 0.0 }
-        }
-
-        fn with(&mut self, act: impl FnOnce(&mut Hearing, &mut Context<'_>)) {
-            let mut cx = Context {
-                now: self.now,
-                transcriber: &self.transcriber,
-                partial_interval: Duration::ZERO,
-                events: &mut self.events,
-            };
-            act(&mut self.hearing, &mut cx);
-        }
-
-        fn poll(&mut self) {
-            self.with(Hearing::poll);
-        }
-
-        /// 20 ms at a time, in real time by the virtual clock.
-        fn hear(&mut self, ms: u64, level: f32) {
-            for _ in 0..ms / 20 {
-                for _ in 0..FRAME_SAMPLES {
-                    // a buzz at 100 Hz, of all harmonics: voiced to the detector
-                    self.phase = (self.phase + 100.0 / 8_000.0).fract();
-                    let _ = self.ring.push(level * (1.0 - 2.0 * self.phase));
-                }
-                self.now += FRAME;
-                self.poll();
-            }
-        }
-
-        fn speak(&mut self, ms: u64) {
-            // with syllables, else it would be taken for the background
-            for syllable in 0..ms / 100 {
-                self.hear(100, if syllable % 2 == 0 { 0.3 } else { 0.1 });
-            }
-        }
-
-        /// Waits for the workers' next report.
-        fn settle(&mut self) {
-            let input = self.inbox.recv_timeout(Duration::from_secs(60)).unwrap();
-            if let Input::Outcome(outcome) = input {
-                self.with(|hearing, cx| hearing.on_outcome(outcome, cx));
-            }
-        }
-
-        fn final_end(&self) -> Option<(Duration, Duration)> {
-            self.events.iter().find_map(|e| match e {
-                EarsEvent::Final { start, end, .. } => Some((*start, *end)),
-                _ => None,
-            })
-        }
-    }
-
-    impl Drop for Call {
-        fn drop(&mut self) {
-            self.transcriber.stop();
-        }
-    }
-
-    fn near(at: Duration, ms: u64) -> bool {
-        at.abs_diff(Duration::from_millis(ms)) <= Duration::from_millis(150)
-    }
-
-    #[test]
-    fn lost_samples_are_time_that_passed() {
-        for (lost_ms, seconds) in [(300, "a short loss is silence"), (20_000, "a long one is a jump")] {
-            let mut call = Call::new();
-            call.hear(500, 0.0);
-            call.lost.fetch_add(lost_ms * 8 + 7, Ordering::Release);
-            call.poll();
-            call.speak(600);
-            call.hear(800, 0.0);
-            call.settle();
-            let (start, end) = call.final_end().unwrap();
-            assert!(near(start, 500 + lost_ms) && near(end, 1_100 + lost_ms), "{seconds}: {start:?} {end:?}");
-        }
-    }
-
-    #[test]
-    fn words_before_a_long_loss_are_not_lost_with_it() {
-        let mut call = Call::new();
-        call.speak(600);
-        call.lost.fetch_add(60 * 8_000, Ordering::Release);
-        call.poll();
-        call.settle();
-        let (start, end) = call.final_end().unwrap();
-        assert!(near(start, 0) && near(end, 600), "{start:?} {end:?}");
-    }
-
-    #[test]
-    fn a_stream_that_stalls_inside_a_word_still_gets_its_final() {
-        let mut call = Call::new();
-        call.speak(600);
-        call.now += STALLED_AFTER - Duration::from_millis(1);
-        call.poll();
-        assert!(call.hearing.open.is_some());
-        call.now += Duration::from_millis(2);
-        call.poll();
-        call.settle();
-        assert!(near(call.final_end().unwrap().1, 600));
-    }
-
-    #[test]
-    fn latency_is_the_silence_waited_for_when_the_text_was_ready_before() {
-        let mut call = Call::new();
-        call.speak(600);
-        call.hear(400, 0.0);
-        call.settle();
-        call.hear(400, 0.0);
-        let Some(EarsEvent::Final { latency, .. }) = call.events.back() else { panic!("{:?}", call.events) };
-        // the recogniser had its text at the pause
-        assert_eq!(*latency, TurnPolicy::default().end_after.div_duration_f32(FRAME).ceil() as u32 * FRAME);
-    }
-
-    #[test]
-    fn a_call_keeps_no_more_audio_than_it_needs() {
-        let mut call = Call::new();
-        let slack = TRIM_SAMPLES + samples(TurnPolicy::default().pre_roll) as usize + FRAME_SAMPLES;
-        for _ in 0..30 {
-            call.hear(1_000, 0.0);
-            assert!(call.hearing.audio.len() <= slack, "{} samples in silence", call.hearing.audio.len());
-        }
-        let most = samples(TurnPolicy::default().max_utterance) as usize + 2 * slack;
-        for _ in 0..90 {
-            call.speak(1_000);
-            assert!(call.hearing.audio.len() <= most, "{} samples in speech", call.hearing.audio.len());
-            while let Ok(Input::Outcome(outcome)) = call.inbox.try_recv() {
-                call.with(|hearing, cx| hearing.on_outcome(outcome, cx));
-            }
-        }
-    }
-
-    #[test]
-    fn with_too_many_finals_waiting_the_ring_is_left_full() {
-        let mut call = Call::new();
-        for _ in 0..MAX_FINALS_PER_STREAM + 3 {
-            // the reports are not taken: to the call it is as if nobody recognised anything
-            call.speak(400);
-            call.hear(700, 0.0);
-        }
-        assert_eq!(call.hearing.awaited.len(), MAX_FINALS_PER_STREAM);
-        assert_eq!(call.ring.slots(), 0);
-        for _ in 0..MAX_FINALS_PER_STREAM {
-            call.settle();
-        }
-        call.poll();
-        assert!(call.ring.slots() > 0, "and read again when they are done");
-    }
 }

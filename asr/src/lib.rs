@@ -25,6 +25,11 @@
 //! - **Each utterance gets exactly one [`EarsEvent::Final`]**, in order, even when nothing was understood (then its
 //!   text is empty) and even when a worker died over it.
 //! - **Nothing is invented**: silence, noise and tones give no text ([`text`] holds the guards).
+//! - **Under load partials go first**, then new calls are unwanted ([`Ears::load`]); finals never go.
+//!
+//! At a short pause an utterance is decoded on speculation ([`EarsEvent::Eager`]); what its text says decides how long the
+//! silence may last ([`phrase`], [`TurnPolicy`]), and whether the agent is interrupted ([`BargeIn`]). A call's recogniser
+//! may be another one: a server ([`http`]), or a client that pushes text ([`Ears::push_text`]).
 //!
 //! ```no_run
 //! use mr_sip_asr::{Ears, EarsConfig, EarsEvent, StreamId, model};
@@ -46,16 +51,23 @@
 //! # Ok::<(), mr_sip_asr::AsrError>(())
 //! ```
 //!
-//! [`vad`], [`turn`], [`queue`] and [`text`] are pure and can be used and tested alone.
+//! [`vad`], [`turn`], [`phrase`], [`words`], [`queue`] and [`text`] are pure and can be used and tested alone.
 
 #![deny(missing_docs)]
 
+pub mod announcement;
 mod ears;
 mod error;
 mod event;
 mod hearing;
+pub mod http;
+mod interruption;
 mod listener;
+mod load;
 pub mod model;
+pub mod phrase;
+mod policy;
+mod pushed;
 pub mod queue;
 pub mod recognizer;
 pub mod resample;
@@ -64,11 +76,14 @@ mod transcriber;
 pub mod turn;
 pub mod vad;
 pub mod whisper;
+pub mod words;
 
 pub use ears::{EVENT_QUEUE, Ears, EarsConfig, MAX_FINALS_PER_STREAM};
 pub use error::AsrError;
 pub use event::{EarsEvent, RestartCause, StreamId};
-pub use turn::TurnPolicy;
+pub use load::{EarsLoad, LoadLevel};
+pub use policy::{BargeIn, CallSettings, Recognition, TurnPolicy};
+pub use pushed::PushedText;
 pub use whisper::transcribe_offline;
 
 /// Samples a second of everything that enters this crate by a ring.

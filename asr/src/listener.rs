@@ -5,15 +5,17 @@
 
 use std::{
     collections::{BTreeMap, VecDeque},
-    sync::{Arc, atomic::AtomicU64},
+    sync::{Arc, Mutex, PoisonError, atomic::AtomicU64},
     time::{Duration, Instant},
 };
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 
 use crate::{
-    EarsConfig, EarsEvent, RestartCause, StreamId,
+    EarsConfig, EarsEvent, EarsLoad, RestartCause, StreamId,
     hearing::{Context, Hearing},
+    policy::CallSettings,
+    pushed::PushedText,
     transcriber::{Outcome, Transcriber},
 };
 
@@ -27,7 +29,11 @@ const CHECK: Duration = Duration::from_millis(500);
 pub(crate) enum Input {
     Add { stream: StreamId, samples: rtrb::Consumer<f32>, lost: Arc<AtomicU64> },
     Remove(StreamId),
+    Set(StreamId, Box<CallSettings>),
+    Agent(StreamId, Option<Arc<str>>),
+    Push(StreamId, PushedText),
     Outcome(Outcome),
+    Failed { stream: StreamId, reason: String },
     Restarted { worker: usize, stream: StreamId, cause: RestartCause },
     Stop,
 }
@@ -38,6 +44,7 @@ pub(crate) struct Listener {
     inbox: Receiver<Input>,
     transcriber: Transcriber,
     events: Sender<EarsEvent>,
+    load: Arc<Mutex<EarsLoad>>,
     wake: Box<dyn Fn() + Send>,
     streams: BTreeMap<StreamId, Hearing>,
     /// Events that are about to be given out.
@@ -53,9 +60,10 @@ impl Listener {
         inbox: Receiver<Input>,
         transcriber: Transcriber,
         events: Sender<EarsEvent>,
+        load: Arc<Mutex<EarsLoad>>,
         wake: Box<dyn Fn() + Send>,
     ) -> Self {
-        Self { config, inbox, transcriber, events, wake, streams: BTreeMap::new(), ready: VecDeque::new() }
+        Self { config, inbox, transcriber, events, load, wake, streams: BTreeMap::new(), ready: VecDeque::new() }
     }
 
     /// Runs until it is told to stop or nobody takes its events any more.
@@ -90,7 +98,8 @@ impl Listener {
     fn take(&mut self, input: Input) -> Result<(), Ended> {
         match input {
             Input::Add { stream, samples, lost } => {
-                let hearing = Hearing::new(stream, samples, lost, &self.config.turns, Instant::now());
+                let (settings, detector) = (self.config.call_settings(), self.config.detector);
+                let hearing = Hearing::new(stream, samples, lost, settings, detector, Instant::now());
                 if self.streams.insert(stream, hearing).is_some() {
                     log::warn!("{stream} was added twice; the older one is forgotten");
                 }
@@ -100,9 +109,23 @@ impl Listener {
                     hearing.close();
                 }
             }
+            Input::Set(stream, settings) => {
+                if let Some(hearing) = self.streams.get_mut(&stream) {
+                    hearing.set(*settings);
+                }
+            }
+            Input::Agent(stream, text) => {
+                if let Some(hearing) = self.streams.get_mut(&stream) {
+                    hearing.agent(text);
+                }
+            }
+            Input::Push(stream, text) => self.with(stream, |hearing, cx| hearing.push_text(&text, cx)),
             Input::Outcome(outcome) => {
                 let id = outcome.stream;
                 self.with(id, |hearing, cx| hearing.on_outcome(outcome, cx));
+            }
+            Input::Failed { stream, reason } => {
+                self.ready.push_back(EarsEvent::RecognizerFailed { stream, reason });
             }
             Input::Restarted { worker, stream, cause } => {
                 self.ready.push_back(EarsEvent::WorkerRestarted { worker, stream, cause });
@@ -117,7 +140,10 @@ impl Listener {
         for id in ids {
             self.with(id, Hearing::poll);
         }
-        self.transcriber.check_stuck(Instant::now());
+        let now = Instant::now();
+        self.transcriber.check_stuck(now);
+        let load = self.transcriber.measure(now);
+        *self.load.lock().unwrap_or_else(PoisonError::into_inner) = load;
     }
 
     /// Does something with a stream, and takes it away if that was its last.

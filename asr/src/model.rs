@@ -129,6 +129,37 @@ pub fn search_folders(configured: &Path) -> Vec<PathBuf> {
     folders
 }
 
+/// A file that looks like a model.
+#[derive(Debug)]
+pub struct Listed {
+    /// Where it is.
+    pub path: PathBuf,
+    /// Its size.
+    pub bytes: u64,
+    /// What its header says, or why it can't be used.
+    pub header: Result<Header, AsrError>,
+}
+
+/// More files of a folder are not looked at.
+const MOST_FILES: usize = 1_000;
+
+/// All files named `*.bin` or `*.gguf` in the folders that [`find`] searches, in that order, each looked at.
+pub fn list(folder: &Path) -> Vec<Listed> {
+    let mut listed = Vec::new();
+    for folder in search_folders(folder) {
+        let Ok(entries) = std::fs::read_dir(&folder) else { continue };
+        let mut paths: Vec<PathBuf> = entries.flatten().take(MOST_FILES).map(|entry| entry.path()).collect();
+        let is_model = |path: &PathBuf| path.extension().is_some_and(|end| end == "bin" || end == "gguf");
+        paths.retain(|path| is_model(path) && path.is_file());
+        paths.sort();
+        for path in paths {
+            let bytes = path.metadata().map_or(0, |data| data.len());
+            listed.push(Listed { header: check(&path), bytes, path });
+        }
+    }
+    listed
+}
+
 /// Reads a model's header and checks what can be checked without loading it.
 ///
 /// # Errors
@@ -233,6 +264,39 @@ impl Header {
             _ => 5,
         };
         weights * bits_x2 / 16 + width * (text_context + audio_context) * 2
+    }
+
+    /// The name of a model of this shape: `tiny`, `large-v3`, ...
+    pub fn size_name(&self) -> &'static str {
+        match (self.audio_layers, self.text_layers, self.mels) {
+            _ if self.is_own() => BUILT_IN,
+            (4, ..) => "tiny",
+            (6, ..) => "base",
+            (12, ..) => "small",
+            (24, ..) => "medium",
+            (32, 4, _) => "large-v3-turbo",
+            (32, _, 128) => "large-v3",
+            (32, ..) => "large",
+            _ => "of another shape",
+        }
+    }
+
+    /// The type of the weights: `f16`, `q8_0`, ...
+    pub fn weights_name(&self) -> &'static str {
+        match self.file_type % 1000 {
+            1 => "f16",
+            2 => "q4_0",
+            3 => "q4_1",
+            7 => "q8_0",
+            8 => "q5_0",
+            9 => "q5_1",
+            _ => "other weights",
+        }
+    }
+
+    /// Whether it knows more languages than English.
+    pub fn is_multilingual(&self) -> bool {
+        self.vocabulary > 51_864
     }
 
     /// Whether this is a model of this repository's own making, trained with a cut audio context.

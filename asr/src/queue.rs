@@ -2,7 +2,7 @@
 //!
 //! What holds:
 //!
-//! - final before eager before partial; within a class the stream that was served longest ago comes first, so one
+//! - final before eager before the words of a barge-in before partial; within a class the stream that was served longest ago comes first, so one
 //!   talkative call can't hold up the others;
 //! - a stream has at most one job running, so its results come in order;
 //! - a stream has at most one partial and one eager waiting (the newest), and its finals are never dropped.
@@ -10,20 +10,29 @@
 use std::{
     collections::{BTreeMap, VecDeque},
     sync::Arc,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
-use crate::StreamId;
+use crate::{StreamId, recognizer::Hints};
 
 /// How much a job matters. Ordered: greater is sooner.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum JobKind {
     /// The text of an utterance that goes on.
     Partial,
+    /// The same, on which it depends whether the agent is interrupted.
+    Confirm,
     /// The text at a short pause; the final if nothing follows.
     Eager,
     /// The text of a finished utterance.
     Final,
+}
+
+impl JobKind {
+    /// Whether it is of an utterance that goes on: such jobs may be dropped.
+    pub fn is_partial(self) -> bool {
+        self <= Self::Confirm
+    }
 }
 
 /// An utterance, or what there is of it, to be recognised.
@@ -43,6 +52,10 @@ pub struct Job {
     pub voiced: Duration,
     /// The loudest voiced frame, in dB of full scale.
     pub peak_db: f32,
+    /// What the recogniser is told of the call.
+    pub hints: Arc<Hints>,
+    /// When it was asked for.
+    pub asked: Instant,
     /// Workers that have died over it.
     pub deaths: u32,
 }
@@ -101,6 +114,7 @@ pub enum Promotion {
 pub struct JobQueue {
     streams: BTreeMap<StreamId, StreamJobs>,
     clock: u64,
+    dropped_partials: u64,
 }
 
 impl JobQueue {
@@ -110,27 +124,53 @@ impl JobQueue {
     }
 
     /// Adds a job; what it makes superfluous is dropped.
-    pub fn push(&mut self, job: Job) {
+    pub fn push(&mut self, mut job: Job) {
         let utterance = job.utterance;
         let stream = self.stream(job.stream);
-        match job.kind {
-            JobKind::Partial => stream.partial = Some(job),
+        let dropped = match job.kind {
+            JobKind::Partial | JobKind::Confirm => {
+                // the newer audio, and whatever the older one was wanted for
+                let older = stream.partial.take();
+                job.kind = older.as_ref().map_or(job.kind, |older| older.kind.max(job.kind));
+                stream.partial = Some(job);
+                usize::from(older.is_some())
+            }
             JobKind::Eager => {
-                stream.partial = None;
                 stream.eager = Some(job);
+                usize::from(stream.partial.take().is_some())
             }
             JobKind::Final => {
-                stream.drop_speculation(utterance);
+                let dropped = stream.drop_speculation(utterance);
                 stream.finals.push_back(job);
+                dropped
             }
+        };
+        self.dropped_partials += dropped as u64;
+    }
+
+    /// Drops the partials that wait; the words of a barge-in stay.
+    pub fn drop_partials(&mut self) {
+        for stream in self.streams.values_mut() {
+            self.dropped_partials += u64::from(stream.partial.take_if(|p| p.kind == JobKind::Partial).is_some());
         }
+        self.streams.retain(|_, stream| !stream.is_empty());
+    }
+
+    /// Partials that were dropped since the start because something newer made them superfluous.
+    pub fn dropped_partials(&self) -> u64 {
+        self.dropped_partials
+    }
+
+    /// When the final or eager that has been waiting longest was asked for.
+    pub fn waiting_since(&self) -> Option<Instant> {
+        self.streams.values().flat_map(|s| s.finals.iter().chain(&s.eager)).map(|job| job.asked).min()
     }
 
     /// Puts a job back whose worker died: it comes first again, unless something newer has replaced it.
     pub fn push_again(&mut self, job: Job) {
         let stream = self.stream(job.stream);
         match job.kind {
-            JobKind::Partial => {}
+            JobKind::Partial | JobKind::Confirm => {}
             JobKind::Eager => {
                 stream.eager.get_or_insert(job);
             }
@@ -138,12 +178,14 @@ impl JobQueue {
         }
     }
 
-    /// Takes the job that comes next. Its stream gives no other until [`finish`](Self::finish).
-    pub fn pop(&mut self) -> Option<Job> {
+    /// Takes the job that comes next and is of at least this kind. Its stream gives no other until
+    /// [`finish`](Self::finish).
+    pub fn pop(&mut self, least: JobKind) -> Option<Job> {
         let (_, _, id) = self
             .streams
             .iter()
             .filter_map(|(id, s)| Some((s.best()?, std::cmp::Reverse(s.served), *id)))
+            .filter(|(kind, ..)| *kind >= least)
             .max_by_key(|&(kind, served, id)| (kind, served, std::cmp::Reverse(id)))?;
         let stream = self.streams.get_mut(&id)?;
         let job = stream.finals.pop_front().or_else(|| stream.eager.take()).or_else(|| stream.partial.take())?;
@@ -211,10 +253,10 @@ impl JobQueue {
 }
 
 impl StreamJobs {
-    /// Drops what waits for utterances that are over.
-    fn drop_speculation(&mut self, finished: u32) {
-        self.partial.take_if(|p| p.utterance <= finished);
+    /// Drops what waits for utterances that are over; says how many of it were partials.
+    fn drop_speculation(&mut self, finished: u32) -> usize {
         self.eager.take_if(|e| e.utterance <= finished);
+        usize::from(self.partial.take_if(|p| p.utterance <= finished).is_some())
     }
 }
 
@@ -231,20 +273,53 @@ mod tests {
             end: Duration::from_millis(end_ms),
             voiced: Duration::ZERO,
             peak_db: 0.0,
+            hints: Arc::default(),
+            asked: Instant::now(),
             deaths: 0,
         }
     }
 
     fn served(queue: &mut JobQueue) -> Vec<(u32, u32, JobKind)> {
         let mut order = Vec::new();
-        while let Some(job) = queue.pop() {
+        while let Some(job) = queue.pop(Partial) {
             queue.finish(job.stream);
             order.push((job.stream.0, job.utterance, job.kind));
         }
         order
     }
 
-    use JobKind::{Eager, Final, Partial};
+    use JobKind::{Confirm, Eager, Final, Partial};
+
+    #[test]
+    fn the_words_of_a_barge_in_come_before_other_calls_partials_and_after_eagers() {
+        let mut queue = JobQueue::new();
+        queue.push(job(1, 1, Partial, 1));
+        queue.push(job(2, 1, Confirm, 1));
+        queue.push(job(2, 1, Partial, 2));
+        queue.push(job(3, 1, Eager, 1));
+        assert_eq!(served(&mut queue), [(3, 1, Eager), (2, 1, Confirm), (1, 1, Partial)]);
+        assert_eq!(queue.dropped_partials(), 1, "the older one, whose wish the newer one has taken over");
+    }
+
+    #[test]
+    fn under_load_the_partials_that_wait_are_dropped_and_nothing_else() {
+        let mut queue = JobQueue::new();
+        queue.push(job(1, 1, Partial, 1));
+        queue.push(job(2, 1, Confirm, 1));
+        queue.push(job(3, 1, Final, 1));
+        queue.drop_partials();
+        assert_eq!(served(&mut queue), [(3, 1, Final), (2, 1, Confirm)]);
+        assert_eq!(queue.dropped_partials(), 1);
+    }
+
+    #[test]
+    fn a_worker_that_is_kept_for_finals_takes_no_partial() {
+        let mut queue = JobQueue::new();
+        queue.push(job(1, 1, Partial, 1));
+        assert!(queue.pop(Eager).is_none());
+        queue.push(job(2, 1, Eager, 1));
+        assert_eq!(queue.pop(Eager).unwrap().stream, StreamId(2));
+    }
 
     #[test]
     fn finals_come_before_eagers_before_partials() {
@@ -262,7 +337,7 @@ mod tests {
             queue.push(job(1, 1, Partial, end));
         }
         assert_eq!(queue.waiting(), 1);
-        assert_eq!(queue.pop().unwrap().end, Duration::from_millis(99));
+        assert_eq!(queue.pop(Partial).unwrap().end, Duration::from_millis(99));
     }
 
     #[test]
@@ -304,7 +379,7 @@ mod tests {
         queue.push(job(2, 1, Partial, 1));
         let mut order = Vec::new();
         for end in 2..6 {
-            let next = queue.pop().unwrap();
+            let next = queue.pop(Partial).unwrap();
             queue.finish(next.stream);
             order.push(next.stream.0);
             queue.push(job(next.stream.0, 1, Partial, end));
@@ -317,10 +392,10 @@ mod tests {
         let mut queue = JobQueue::new();
         queue.push(job(1, 1, Final, 1));
         queue.push(job(1, 2, Final, 1));
-        assert!(queue.pop().is_some());
-        assert!(queue.pop().is_none());
+        assert!(queue.pop(Partial).is_some());
+        assert!(queue.pop(Partial).is_none());
         queue.finish(StreamId(1));
-        assert_eq!(queue.pop().unwrap().utterance, 2);
+        assert_eq!(queue.pop(Partial).unwrap().utterance, 2);
     }
 
     #[test]
@@ -332,7 +407,7 @@ mod tests {
         assert!(served(&mut queue).contains(&(1, 1, Final)));
 
         queue.push(job(1, 2, Eager, 900));
-        queue.pop().unwrap();
+        queue.pop(Partial).unwrap();
         assert_eq!(queue.promote(StreamId(1), 2, Duration::from_millis(900)), Promotion::Promoted);
         assert_eq!(queue.finish(StreamId(1)), Some(Final));
     }
@@ -350,7 +425,7 @@ mod tests {
         let mut queue = JobQueue::new();
         queue.push(job(1, 1, Final, 1));
         queue.push(job(1, 2, Final, 1));
-        let first = queue.pop().unwrap();
+        let first = queue.pop(Partial).unwrap();
         queue.finish(first.stream);
         queue.push_again(first);
         let order: Vec<_> = served(&mut queue).into_iter().map(|j| j.1).collect();

@@ -5,6 +5,16 @@ use std::sync::atomic::AtomicBool;
 
 use crate::AsrError;
 
+/// What a call's recogniser is told beforehand.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Hints {
+    /// Words that may come: names, products, the sentence before. A model that was trained with prompts (Whisper's own
+    /// are) leans towards them; each costs time, so only the last few dozen tokens count.
+    pub prompt: String,
+    /// The language, as Whisper names it (`en`, `de`, ... or `auto`), in place of the configured one.
+    pub language: Option<String>,
+}
+
 /// What a recogniser makes of one utterance, before any guard has judged it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Hypothesis {
@@ -37,7 +47,7 @@ pub trait Recognizer {
     ///
     /// # Errors
     /// See [`RecognizeError`].
-    fn recognize(&mut self, samples: &[f32], abort: &AtomicBool) -> Result<Hypothesis, RecognizeError>;
+    fn recognize(&mut self, samples: &[f32], hints: &Hints, abort: &AtomicBool) -> Result<Hypothesis, RecognizeError>;
 }
 
 /// Makes a recogniser for each worker: at the start, and again after one has died.

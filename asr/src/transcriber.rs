@@ -6,7 +6,8 @@
 //!   partials may vanish;
 //! - a worker that panics gets a new recogniser and the job once more; a second death gives the job up (empty text);
 //! - a worker that does not come back is abandoned and replaced; it blocked one stream, not the others;
-//! - a running partial is aborted when a final waits and no worker is free, or when its own stream has better to do.
+//! - a running partial is aborted when a final waits and no worker is free, or when its own stream has better to do;
+//! - of several workers one never takes partials, and under load ([`LoadLevel`]) none does.
 
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
@@ -21,8 +22,9 @@ use std::{
 use crossbeam_channel::Sender;
 
 use crate::{
-    AsrError, RestartCause, StreamId,
+    AsrError, EarsLoad, LoadLevel, RestartCause, StreamId,
     listener::Input,
+    load::LoadMeter,
     queue::{Job, JobKind, JobQueue, Promotion},
     recognizer::{Hypothesis, RecognizeError, Recognizer, Recognizers},
     resample::Upsampler,
@@ -78,6 +80,11 @@ struct State {
     workers: Vec<Worker>,
     alive: usize,
     stopping: bool,
+    meter: LoadMeter,
+    level: LoadLevel,
+    /// Finals, eagers and partials done, and partials aborted, since the start.
+    done: [u64; 3],
+    aborted: u64,
 }
 
 /// A worker's place; the thread in it may be replaced.
@@ -112,7 +119,16 @@ impl Transcriber {
     ) -> Result<Self, AsrError> {
         let panics = std::env::var(PANIC_VARIABLE).ok().and_then(|v| v.trim().parse().ok()).unwrap_or(test_panics);
         let shared = Arc::new(Shared {
-            state: Mutex::new(State { queue: JobQueue::new(), workers: Vec::new(), alive: 0, stopping: false }),
+            state: Mutex::new(State {
+                queue: JobQueue::new(),
+                workers: Vec::new(),
+                alive: 0,
+                stopping: false,
+                meter: LoadMeter::new(workers.max(1), Instant::now()),
+                level: LoadLevel::Free,
+                done: [0; 3],
+                aborted: 0,
+            }),
             work: Condvar::new(),
             gone: Condvar::new(),
             recognizers,
@@ -157,6 +173,34 @@ impl Transcriber {
         state.queue.waiting() / state.workers.len().max(1)
     }
 
+    /// Whether partials are worth asking for.
+    pub(crate) fn takes_partials(&self) -> bool {
+        self.shared.lock().level == LoadLevel::Free
+    }
+
+    /// How far behind the workers are, and what they can still take. Call it often: it is what drops partials.
+    pub(crate) fn measure(&self, now: Instant) -> EarsLoad {
+        let mut state = self.shared.lock();
+        let longest_wait = state.queue.waiting_since().map_or(Duration::ZERO, |at| now.saturating_duration_since(at));
+        let level = state.meter.level(now, longest_wait);
+        if level != state.level {
+            log::info!("speech recognition: {level} (was {})", state.level);
+            state.level = level;
+        }
+        if level > LoadLevel::Free {
+            state.queue.drop_partials();
+        }
+        EarsLoad {
+            level,
+            workers: state.workers.len(),
+            busy: state.meter.busy(),
+            waiting: state.queue.waiting(),
+            longest_wait,
+            done: state.done,
+            dropped: state.aborted + state.queue.dropped_partials(),
+        }
+    }
+
     /// Replaces workers that have not come back.
     pub(crate) fn check_stuck(&self, now: Instant) {
         let mut state = self.shared.lock();
@@ -170,6 +214,9 @@ impl Transcriber {
             log::warn!("speech worker {slot} has not come back from {}; replaced", running.job.stream);
             state.alive -= 1;
             let stream = running.job.stream;
+            if !running.job.kind.is_partial() {
+                state.meter.end(now);
+            }
             state.bury(running.job, &self.shared.reports);
             let _ = self.shared.reports.send(Input::Restarted { worker: slot, stream, cause: RestartCause::Stuck });
             drop(state);
@@ -219,7 +266,8 @@ impl State {
         // its own stream's: a partial, or the eager of an audio that has gone on since
         for running in self.workers.iter().filter_map(|w| w.running.as_ref()).filter(|r| r.job.stream == stream) {
             let superseded = match self.queue.running(stream) {
-                Some((JobKind::Partial, _)) => kind > JobKind::Partial,
+                // the words so far are wanted, and come; an end says more
+                Some((JobKind::Partial | JobKind::Confirm, _)) => kind > JobKind::Confirm,
                 Some((JobKind::Eager, of)) => kind >= JobKind::Eager && of == utterance,
                 Some((JobKind::Final, _)) | None => false,
             };
@@ -234,11 +282,40 @@ impl State {
                 .workers
                 .iter()
                 .filter_map(|w| w.running.as_ref())
-                .filter(|r| r.job.kind == JobKind::Partial && !r.abort.load(Ordering::Relaxed))
+                .filter(|r| r.job.kind.is_partial() && !r.abort.load(Ordering::Relaxed))
                 .min_by_key(|r| r.since);
             if let Some(running) = partial {
                 running.abort.store(true, Ordering::Relaxed);
             }
+        }
+    }
+
+    /// A job's end, for the load.
+    fn count(&mut self, kind: JobKind, aborted: bool) {
+        let place = match kind {
+            JobKind::Final => 0,
+            JobKind::Eager => 1,
+            JobKind::Confirm | JobKind::Partial => 2,
+        };
+        if place < 2 {
+            self.meter.end(Instant::now());
+        }
+        if !aborted {
+            self.done[place] += 1;
+        } else if place == 2 {
+            self.aborted += 1;
+        }
+    }
+
+    /// The least kind of job that a worker may take now: one of several is kept free of partials.
+    fn least_kind(&self) -> JobKind {
+        let partials =
+            self.workers.iter().filter_map(|w| w.running.as_ref()).filter(|r| r.job.kind.is_partial()).count();
+        let crowded = self.workers.len() > 1 && partials + 1 >= self.workers.len();
+        match self.level {
+            _ if crowded => JobKind::Eager,
+            LoadLevel::Free => JobKind::Partial,
+            _ => JobKind::Confirm,
         }
     }
 
@@ -248,7 +325,7 @@ impl State {
         job.deaths += 1;
         match job.kind {
             // the next one is on its way
-            JobKind::Partial => {}
+            JobKind::Partial | JobKind::Confirm => {}
             _ if job.deaths < MOST_DEATHS => self.queue.push_again(job),
             _ => {
                 let _ = reports.send(Input::Outcome(job.outcome(Err(GivenUp))));
@@ -298,7 +375,7 @@ fn work(shared: &Shared, slot: usize, epoch: u64) {
         let inject = shared.panics.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |n| n.checked_sub(1)).is_ok();
         let done = catch_unwind(AssertUnwindSafe(|| {
             assert!(!inject, "injected for a test");
-            bench.run(&*shared.recognizers, &job, &abort)
+            bench.run(&*shared.recognizers, &job, &abort, &shared.reports)
         }));
 
         let mut state = shared.lock();
@@ -306,6 +383,7 @@ fn work(shared: &Shared, slot: usize, epoch: u64) {
             return;
         }
         state.workers[slot].running = None;
+        state.count(job.kind, matches!(done, Ok(None)));
         match done {
             Ok(text) => {
                 // the report is on its way before the queue forgets the job: who finds it gone finds the report
@@ -338,7 +416,11 @@ fn next_job(shared: &Shared, slot: usize, epoch: u64) -> Option<(Job, Arc<Atomic
         if state.stopping || state.workers[slot].epoch != epoch {
             return None;
         }
-        if let Some(job) = state.queue.pop() {
+        let least = state.least_kind();
+        if let Some(job) = state.queue.pop(least) {
+            if !job.kind.is_partial() {
+                state.meter.begin(Instant::now());
+            }
             let abort = Arc::new(AtomicBool::new(false));
             state.workers[slot].running =
                 Some(Running { job: job.clone(), since: Instant::now(), abort: Arc::clone(&abort) });
@@ -379,6 +461,7 @@ impl<'a> Bench<'a> {
         recognizers: &'a dyn Recognizers,
         job: &Job,
         abort: &AtomicBool,
+        reports: &Sender<Input>,
     ) -> Option<Result<String, GivenUp>> {
         if self.ready(recognizers).is_none() {
             return Some(Err(GivenUp));
@@ -387,11 +470,15 @@ impl<'a> Bench<'a> {
             return Some(Err(GivenUp));
         };
         upsampler.process(&job.samples, &mut self.samples);
-        match recognizer.recognize(&self.samples, abort) {
+        match recognizer.recognize(&self.samples, &job.hints, abort) {
             Ok(hypothesis) => Some(Ok(believed(job, &hypothesis))),
             Err(RecognizeError::Aborted) => None,
             Err(RecognizeError::Failed(reason)) => {
                 log::warn!("recogniser failed on {} utterance {}: {reason}", job.stream, job.utterance);
+                // partials may vanish
+                if !job.kind.is_partial() {
+                    let _ = reports.send(Input::Failed { stream: job.stream, reason });
+                }
                 Some(Err(GivenUp))
             }
         }

@@ -13,50 +13,14 @@
 
 use std::{collections::VecDeque, time::Duration};
 
-use crate::vad::VadFrame;
+use crate::{phrase::Ending, policy::TurnPolicy, vad::VadFrame};
 
 /// An onset that is silent for this long was no onset. Stops inside words last up to 60 ms.
 const ONSET_GAP: Duration = Duration::from_millis(80);
+/// Voiced time that may become speech: the moment to listen more closely. Two frames; one is a click.
+const ONSET_AFTER: Duration = Duration::from_millis(40);
 /// Voiced time that takes a pause back: less than an onset needs, for the caller was just speaking.
 const RESUME_AFTER: Duration = Duration::from_millis(60);
-
-/// When a caller counts as speaking, pausing and done. All times are of the stream's sample clock.
-#[derive(Debug, Clone, PartialEq)]
-pub struct TurnPolicy {
-    /// Voiced time that makes a `SpeechStart`: shorter sounds are coughs and clicks. 120 ms.
-    pub confirm_after: Duration,
-    /// Silence after which speech counts as paused and the utterance so far is decoded on speculation. 220 ms.
-    pub eager_after: Duration,
-    /// Silence that ends the turn. 550 ms.
-    pub end_after: Duration,
-    /// From this length on, the first pause of `eager_after` ends the utterance. 15 s.
-    pub cut_at_pause_after: Duration,
-    /// At this length the utterance is cut even inside a word; the next one begins there. 20 s; at most
-    /// [`TurnPolicy::LONGEST_UTTERANCE`].
-    pub max_utterance: Duration,
-    /// Audio kept from before the first voiced frame, so that first consonants are whole. 300 ms.
-    pub pre_roll: Duration,
-}
-
-impl TurnPolicy {
-    /// Shorter limits would cut sentences as a rule.
-    pub const SHORTEST_UTTERANCE: Duration = Duration::from_secs(2);
-    /// Whisper hears 30 s at a time; the rest is room for pre-roll and the silence at the end.
-    pub const LONGEST_UTTERANCE: Duration = Duration::from_secs(28);
-}
-
-impl Default for TurnPolicy {
-    fn default() -> Self {
-        Self {
-            confirm_after: Duration::from_millis(120),
-            eager_after: Duration::from_millis(220),
-            end_after: Duration::from_millis(550),
-            cut_at_pause_after: Duration::from_secs(15),
-            max_utterance: Duration::from_secs(20),
-            pre_roll: Duration::from_millis(300),
-        }
-    }
-}
 
 /// Why an utterance ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -92,6 +56,13 @@ pub enum TurnEvent {
         /// When.
         at: Duration,
     },
+    /// The caller may be speaking, since `at`: [`TurnEvent::SpeechStart`] or [`TurnEvent::OnsetOver`] follows.
+    Onset {
+        /// When.
+        at: Duration,
+    },
+    /// The caller was not speaking: it was a cough or a click.
+    OnsetOver,
     /// The caller speaks, since `at`.
     SpeechStart {
         /// When.
@@ -114,6 +85,7 @@ pub enum TurnEvent {
 /// Voiced frames that may become speech.
 #[derive(Debug, Clone, Copy)]
 struct Onset {
+    told: bool,
     start: Duration,
     end: Duration,
     voiced: Duration,
@@ -133,13 +105,37 @@ pub struct TurnMachine {
     policy: TurnPolicy,
     state: State,
     onset: Option<Onset>,
+    /// The silence that ends this pause, once the text has been looked at.
+    patience: Option<Duration>,
+    /// Voiced time since the last `SpeechStart`.
+    spell: Duration,
     events: VecDeque<TurnEvent>,
 }
 
 impl TurnMachine {
     /// A machine that waits for the first word.
     pub fn new(policy: TurnPolicy) -> Self {
-        Self { policy, state: State::Idle, onset: None, events: VecDeque::with_capacity(4) }
+        let events = VecDeque::with_capacity(4);
+        Self { policy, state: State::Idle, onset: None, patience: None, spell: Duration::ZERO, events }
+    }
+
+    /// Goes on by another policy. It holds from the next frame, for a pause that has begun, too.
+    pub fn set_policy(&mut self, policy: TurnPolicy) {
+        self.policy = policy;
+        self.patience = None;
+    }
+
+    /// The text up to this pause ends like this: how long the silence may last follows from it. Without effect while the
+    /// caller speaks.
+    pub fn set_ending(&mut self, ending: Ending) {
+        if matches!(self.state, State::Paused(_)) {
+            self.patience = Some(self.policy.silence_for(ending));
+        }
+    }
+
+    /// Voiced time since the last [`TurnEvent::SpeechStart`]; zero when the caller does not speak.
+    pub fn spell(&self) -> Duration {
+        if self.is_speaking() { self.spell } else { Duration::ZERO }
     }
 
     /// Takes the frame that began `at` and lasted `length`. A jump of `at` is time without voice.
@@ -154,7 +150,7 @@ impl TurnMachine {
 
     /// Ends what is open: the stream is over or has stalled.
     pub fn finish(&mut self) {
-        self.onset = None;
+        self.end_onset();
         match std::mem::replace(&mut self.state, State::Idle) {
             State::Idle => {}
             State::Speaking(utterance) => {
@@ -198,6 +194,7 @@ impl TurnMachine {
                 Utterance { start: onset.start, end: onset.end, voiced: onset.voiced, peak_db: onset.peak_db };
             self.events.push_back(TurnEvent::UtteranceStart { at: onset.start });
             self.events.push_back(TurnEvent::SpeechStart { at: onset.start });
+            self.spell = onset.voiced;
             self.state = State::Speaking(utterance);
         }
     }
@@ -206,12 +203,14 @@ impl TurnMachine {
         if frame.voiced {
             utterance.end = now;
             utterance.voiced += now - at;
+            self.spell += now - at;
             utterance.peak_db = utterance.peak_db.max(frame.level_db);
         }
         self.state = State::Speaking(utterance);
         if now.saturating_sub(utterance.end) >= self.policy.eager_after {
             self.events.push_back(TurnEvent::SpeechStop { at: utterance.end });
             self.state = State::Paused(utterance);
+            self.patience = None;
             self.end_if_due(utterance, now);
         } else if now.saturating_sub(utterance.start) >= self.policy.max_utterance {
             self.end(utterance, EndReason::Limit);
@@ -228,6 +227,7 @@ impl TurnMachine {
             utterance.voiced += onset.voiced;
             utterance.peak_db = utterance.peak_db.max(onset.peak_db);
             self.events.push_back(TurnEvent::SpeechStart { at: onset.start });
+            self.spell = onset.voiced;
             self.state = State::Speaking(utterance);
             return;
         }
@@ -239,7 +239,7 @@ impl TurnMachine {
         if self.onset.is_some() {
             return;
         }
-        if now.saturating_sub(utterance.end) >= self.policy.end_after {
+        if now.saturating_sub(utterance.end) >= self.patience.unwrap_or(self.policy.end_after) {
             self.state = State::Idle;
             self.end(utterance, EndReason::Silence);
         } else if now.saturating_sub(utterance.start) >= self.policy.cut_at_pause_after {
@@ -257,23 +257,39 @@ impl TurnMachine {
         if let Some(onset) = self.onset
             && now.saturating_sub(onset.end) > ONSET_GAP
         {
-            self.onset = None;
+            self.end_onset();
         }
         if !frame.voiced {
             return None;
         }
-        let onset =
-            self.onset.get_or_insert(Onset { start: at, end: at, voiced: Duration::ZERO, peak_db: frame.level_db });
+        let onset = self.onset.get_or_insert(Onset {
+            told: false,
+            start: at,
+            end: at,
+            voiced: Duration::ZERO,
+            peak_db: frame.level_db,
+        });
         onset.end = now;
         onset.voiced += now - at;
         onset.peak_db = onset.peak_db.max(frame.level_db);
+        if !onset.told && onset.voiced >= ONSET_AFTER {
+            onset.told = true;
+            self.events.push_back(TurnEvent::Onset { at: onset.start });
+        }
         if onset.voiced < enough { None } else { self.onset.take() }
+    }
+
+    fn end_onset(&mut self) {
+        if self.onset.take().is_some_and(|onset| onset.told) {
+            self.events.push_back(TurnEvent::OnsetOver);
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::phrase::Style;
 
     const FRAME: Duration = Duration::from_millis(20);
 
@@ -286,11 +302,17 @@ mod tests {
         machine: TurnMachine,
         now: Duration,
         events: Vec<TurnEvent>,
+        onsets: Vec<TurnEvent>,
     }
 
     impl Player {
         fn new() -> Self {
-            Self { machine: TurnMachine::new(TurnPolicy::default()), now: Duration::ZERO, events: Vec::new() }
+            Self {
+                machine: TurnMachine::new(TurnPolicy::default()),
+                now: Duration::ZERO,
+                events: Vec::new(),
+                onsets: Vec::new(),
+            }
         }
 
         fn play(&mut self, voiced: bool, length_ms: u64) -> &mut Self {
@@ -306,7 +328,10 @@ mod tests {
 
         fn drain(&mut self) {
             while let Some(event) = self.machine.poll_event() {
-                self.events.push(event);
+                match event {
+                    TurnEvent::Onset { .. } | TurnEvent::OnsetOver => self.onsets.push(event),
+                    event => self.events.push(event),
+                }
             }
         }
 
@@ -319,6 +344,19 @@ mod tests {
                 })
                 .collect()
         }
+    }
+
+    #[test]
+    fn a_cough_is_an_onset_that_is_over_and_speech_one_that_is_not() {
+        let mut player = Player::new();
+        player.play(false, 1_000).play(true, 20).play(false, 200);
+        assert_eq!(player.onsets, [], "a click is not even that");
+        player.play(true, 80).play(false, 200);
+        assert_eq!(player.onsets, [TurnEvent::Onset { at: ms(1_220) }, TurnEvent::OnsetOver]);
+        assert_eq!(player.events, []);
+        player.play(true, 400);
+        assert_eq!(player.onsets[2..], [TurnEvent::Onset { at: ms(1_500) }]);
+        assert_eq!(player.events[1], TurnEvent::SpeechStart { at: ms(1_500) });
     }
 
     #[test]
@@ -382,6 +420,66 @@ mod tests {
         assert_eq!(ends[0].0.voiced, ms(800));
         let starts = player.events.iter().filter(|e| matches!(e, TurnEvent::SpeechStart { .. })).count();
         assert_eq!(starts, 2, "the pause was taken back");
+    }
+
+    #[test]
+    fn a_whole_phrase_ends_the_turn_sooner_and_one_that_wants_more_later() {
+        let policy = TurnPolicy::default();
+        for (ending, silence) in [
+            (Ending::Complete, policy.complete_after),
+            (Ending::Unknown, policy.end_after),
+            (Ending::Incomplete, policy.incomplete_after),
+        ] {
+            let mut player = Player::new();
+            player.play(true, 400).play(false, 220);
+            player.machine.set_ending(ending);
+            // whole frames
+            let due = 20 * u64::try_from(silence.as_millis()).unwrap().div_ceil(20);
+            player.play(false, due - 220 - 20);
+            assert!(player.ends().is_empty(), "{ending:?} ended too soon");
+            player.play(false, 20);
+            assert_eq!(player.ends().len(), 1, "{ending:?}");
+        }
+    }
+
+    #[test]
+    fn what_the_text_told_is_forgotten_when_the_caller_goes_on() {
+        let mut player = Player::new();
+        player.play(true, 400).play(false, 220);
+        player.machine.set_ending(Ending::Incomplete);
+        player.play(true, 400).play(false, 560);
+        assert_eq!(player.ends().len(), 1, "the silence is the usual one again");
+        player.machine.set_ending(Ending::Complete);
+        player.play(true, 400).play(false, 540);
+        assert_eq!(player.ends().len(), 1, "an ending that comes late means nothing");
+    }
+
+    #[test]
+    fn another_policy_holds_from_the_next_frame() {
+        let mut player = Player::new();
+        player.play(true, 400).play(false, 600);
+        let quick = TurnPolicy::default().with_style(Style::Quick, ms(500));
+        assert_eq!((quick.complete_after, quick.end_after, quick.incomplete_after), (ms(300), ms(400), ms(900)));
+        player.machine.set_policy(quick.clone());
+        player.play(true, 400).play(false, 400);
+        assert_eq!(player.ends().len(), 2);
+        player.play(true, 400).play(false, 380);
+        player.machine.set_policy(quick.with_style(Style::Digits, ms(500)));
+        player.play(false, 400);
+        assert_eq!(player.ends().len(), 2, "a pause that has begun lasts as the new policy says");
+        player.play(false, 300);
+        assert_eq!(player.ends().len(), 3);
+    }
+
+    #[test]
+    fn a_spell_of_speech_is_counted_from_its_own_start() {
+        let mut player = Player::new();
+        player.play(true, 400);
+        assert_eq!(player.machine.spell(), ms(400));
+        player.play(false, 300);
+        assert_eq!(player.machine.spell(), Duration::ZERO);
+        player.play(true, 100);
+        assert_eq!(player.machine.spell(), ms(100));
     }
 
     #[test]
@@ -484,6 +582,7 @@ mod tests {
                     assert!(utterance.end >= utterance.start);
                     utterance.end
                 }
+                TurnEvent::Onset { .. } | TurnEvent::OnsetOver => continue,
             };
             assert!(at >= last, "{event:?} after {last:?}");
             last = at;

@@ -6,11 +6,16 @@
 //! speech that was going on, which catches room tails and the detector's own hangover.
 //!
 //! A steady tone or a steady hiss becomes background by itself within two seconds.
+//!
+//! In webrtc's place a neural detector can be chosen ([`DetectorKind::Earshot`]); the levels hold for it, too.
+
+mod neural;
 
 use std::{collections::VecDeque, time::Duration};
 
 use webrtc_vad::{SampleRate, Vad, VadMode};
 
+use self::neural::Neural;
 use crate::STREAM_RATE_HZ;
 
 /// Samples of the frames that the detector works on: 20 ms, one of the three lengths that webrtc-vad takes.
@@ -26,6 +31,8 @@ const DETECTOR_GAIN: f32 = 4.0;
 const LEAST_LEVEL_DB: f32 = -60.0;
 /// Speech stands out of the background by at least this. At 5 dB SNR vowels still do.
 const ABOVE_FLOOR_DB: f32 = 6.0;
+/// A voice that the neural detector is sure of need stand out less.
+const ABOVE_FLOOR_NEURAL_DB: f32 = 2.0;
 /// Consonants are up to 25 dB below the loudest vowels; what is further below is tail.
 const BELOW_SPEECH_DB: f32 = 30.0;
 /// The background is the quietest that was heard in this time. Speech dips to it within a second or so.
@@ -49,6 +56,16 @@ pub struct VadFrame {
     pub level_db: f32,
 }
 
+/// Which detector listens.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum DetectorKind {
+    /// webrtc-vad: cheap, and ready to take a noise for speech.
+    #[default]
+    WebRtc,
+    /// earshot: a small neural network. Like webrtc-vad it takes a loud hiss or tone for speech until the levels know it.
+    Earshot,
+}
+
 /// How readily the detector takes a sound for speech: webrtc-vad's modes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Sensitivity {
@@ -62,10 +79,13 @@ pub enum Sensitivity {
 /// The detector of one stream. Must be made and used on one thread (`webrtc_vad::Vad` is not `Send`).
 pub struct Detector {
     vad: Vad,
+    /// Asked in `vad`'s place.
+    neural: Option<Neural>,
     floor: NoiseFloor,
     /// Decaying peak of voiced levels.
     speech_db: f32,
     pcm: [i16; FRAME_SAMPLES],
+    clean: [f32; FRAME_SAMPLES],
 }
 
 impl std::fmt::Debug for Detector {
@@ -78,7 +98,16 @@ impl std::fmt::Debug for Detector {
 }
 
 impl Detector {
-    /// A detector for 8 kHz.
+    /// A detector of this kind for 8 kHz.
+    pub fn of(kind: DetectorKind) -> Self {
+        let neural = match kind {
+            DetectorKind::WebRtc => None,
+            DetectorKind::Earshot => Neural::new(),
+        };
+        Self { neural, ..Self::new(Sensitivity::Normal) }
+    }
+
+    /// webrtc-vad for 8 kHz.
     pub fn new(sensitivity: Sensitivity) -> Self {
         let mode = match sensitivity {
             Sensitivity::Normal => VadMode::Aggressive,
@@ -87,28 +116,35 @@ impl Detector {
         debug_assert_eq!(STREAM_RATE_HZ, 8_000);
         Self {
             vad: Vad::new_with_rate_and_mode(SampleRate::Rate8kHz, mode),
+            neural: None,
             floor: NoiseFloor::new(),
             speech_db: SILENCE_DB,
             pcm: [0; FRAME_SAMPLES],
+            clean: [0.0; FRAME_SAMPLES],
         }
     }
 
     /// Judges the stream's next frame.
     pub fn push(&mut self, frame: &[f32; FRAME_SAMPLES]) -> VadFrame {
         let mut energy = 0.0f32;
-        for (out, &sample) in self.pcm.iter_mut().zip(frame) {
+        for ((out, clean), &sample) in self.pcm.iter_mut().zip(&mut self.clean).zip(frame) {
             // what is no number, or beyond all bounds, must not poison the levels
             let sample = if sample.is_finite() { sample.clamp(-1.0, 1.0) } else { 0.0 };
             energy += sample * sample;
+            *clean = sample;
             // a float to int cast saturates
             *out = (sample * DETECTOR_GAIN * 32_767.0) as i16;
         }
         let level_db = (10.0 * (energy / FRAME_SAMPLES as f32).log10()).max(SILENCE_DB);
         let floor_db = self.floor.push(level_db);
         // always asked, so that its own model of the background goes on learning
-        let detected = self.vad.is_voice_segment(&self.pcm).unwrap_or(false);
+        let detected = match &mut self.neural {
+            Some(neural) => neural.push(&self.clean),
+            None => self.vad.is_voice_segment(&self.pcm).unwrap_or(false),
+        };
         self.speech_db -= SPEECH_DECAY_DB_PER_FRAME;
-        let threshold = LEAST_LEVEL_DB.max(floor_db + ABOVE_FLOOR_DB).max(self.speech_db - BELOW_SPEECH_DB);
+        let above = if self.neural.is_some() { ABOVE_FLOOR_NEURAL_DB } else { ABOVE_FLOOR_DB };
+        let threshold = LEAST_LEVEL_DB.max(floor_db + above).max(self.speech_db - BELOW_SPEECH_DB);
         let voiced = detected && level_db >= threshold;
         if voiced {
             self.speech_db = self.speech_db.max(level_db);
@@ -238,11 +274,33 @@ mod tests {
     }
 
     #[test]
+    fn a_loud_hiss_or_tone_is_a_voice_to_the_neural_detector_only_until_the_levels_know_it() {
+        let mut random = fastrand::Rng::with_seed(6);
+        let mut hiss = move |level: f32| level * (random.f32() - 0.5);
+        let tone = |t: f32| 0.3 * (std::f32::consts::TAU * 425.0 * t).sin();
+        for (name, sound) in [
+            ("silence", frames(4.0, |_| 0.0)),
+            ("a quiet hiss", frames(4.0, |_| hiss(0.01))),
+            ("a hiss", frames(4.0, |_| hiss(0.2))),
+            ("a tone", frames(4.0, tone)),
+        ] {
+            let mut detector = Detector::of(DetectorKind::Earshot);
+            let at_first = voiced_share(&mut detector, &sound[..100]);
+            assert!(at_first < 0.05 || ["a hiss", "a tone"].contains(&name), "{at_first} of {name} was voiced");
+            // the levels know it by now
+            let share = voiced_share(&mut detector, &sound[100..]);
+            assert!(share < 0.05, "{share} of {name} was voiced");
+        }
+    }
+
+    #[test]
     fn samples_that_are_no_numbers_or_far_too_loud_do_no_harm() {
-        let mut detector = Detector::new(Sensitivity::Normal);
-        for bad in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY, 1e30] {
-            let heard = detector.push(&[bad; FRAME_SAMPLES]);
-            assert!(heard.level_db.is_finite());
+        for kind in [DetectorKind::WebRtc, DetectorKind::Earshot] {
+            let mut detector = Detector::of(kind);
+            for bad in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY, 1e30, -1.0, 1.0] {
+                let heard = detector.push(&[bad; FRAME_SAMPLES]);
+                assert!(heard.level_db.is_finite());
+            }
         }
     }
 }

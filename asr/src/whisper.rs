@@ -9,8 +9,11 @@
 //! - some parameters leak at each call: one `FullParams` is made a worker, and cloned;
 //! - ggml's threads spin at barriers: one thread a job;
 //! - it prints to stderr: routed to `log`, target `whisper`.
+//!
+//! With the cargo features `cuda` or `vulkan` it computes on a graphics card (`cargo build --release -p mr-sip --features cuda`).
 
 use std::{
+    collections::BTreeMap,
     ffi::{CStr, c_char, c_void},
     path::Path,
     sync::{
@@ -26,7 +29,7 @@ use whisper_rs::{
 
 use crate::{
     AsrError, WHISPER_RATE_HZ, model,
-    recognizer::{Hypothesis, RecognizeError, Recognizer, Recognizers},
+    recognizer::{Hints, Hypothesis, RecognizeError, Recognizer, Recognizers},
     text,
 };
 
@@ -36,6 +39,10 @@ const LEAST_SAMPLES: usize = WHISPER_RATE_HZ as usize * 11 / 10;
 const MOST_SAMPLES: usize = WHISPER_RATE_HZ as usize * 30;
 /// Samples an encoder position (20 ms).
 const SAMPLES_A_POSITION: usize = WHISPER_RATE_HZ as usize / 50;
+/// The last tokens of a prompt that are looked at. 60 cost as much as the encoder once more (tiny).
+const MOST_PROMPT_TOKENS: usize = 32;
+/// Longer prompts are not even split into tokens.
+const MOST_PROMPT_BYTES: usize = 1_024;
 /// Code that whisper.cpp gives back when the encoder was aborted or failed; the decoder's is 8.
 const ENCODER_STOPPED: i32 = -6;
 
@@ -76,14 +83,9 @@ impl WhisperModel {
     pub fn load(path: &Path, language: &str) -> Result<Self, AsrError> {
         route_logging();
         let header = model::check(path)?;
-        // whisper-rs panics at a zero byte
-        if language != "auto" && (language.contains('\0') || whisper_rs::get_lang_id(language).is_none()) {
-            return Err(AsrError::Config(format!(
-                "\"{language}\" is no language that Whisper knows; give a code such as en, de, fr, or auto"
-            )));
-        }
+        check_language(language)?;
         let mut parameters = WhisperContextParameters::new();
-        parameters.use_gpu(false).flash_attn(false);
+        parameters.use_gpu(cfg!(feature = "gpu")).flash_attn(false);
         let context = WhisperContext::new_with_params(path, parameters).map_err(|e| AsrError::BadModel {
             path: path.to_path_buf(),
             reason: format!("whisper.cpp refused it ({e}); download it again"),
@@ -105,13 +107,13 @@ impl WhisperModel {
         Ok(WhisperRecognizer {
             model: self,
             state,
-            params: self.params(),
+            params: BTreeMap::new(),
             policy: if self.header.is_own() { OWN } else { STOCK },
             padded: Vec::new(),
         })
     }
 
-    fn params(&self) -> FullParams<'static, 'static> {
+    fn params(&self, language: &str) -> FullParams<'static, 'static> {
         let mut params = FullParams::new(SamplingStrategy::Greedy { best_of: 1 });
         params.set_n_threads(1);
         params.set_no_context(true);
@@ -128,9 +130,9 @@ impl WhisperModel {
         params.set_print_progress(false);
         params.set_print_realtime(false);
         params.set_print_timestamps(false);
-        if self.context.is_multilingual() && self.language != "en" {
-            // leaks the few bytes of the name, once a worker; "en" is the default
-            match whisper_rs::get_lang_id(&self.language).and_then(whisper_rs::get_lang_str) {
+        if self.context.is_multilingual() && language != "en" {
+            // leaks the few bytes of the name, once a worker and language; "en" is the default
+            match whisper_rs::get_lang_id(language).and_then(whisper_rs::get_lang_str) {
                 Some(language) => params.set_language(Some(language)),
                 None => params.set_language(None),
             }
@@ -140,8 +142,13 @@ impl WhisperModel {
 }
 
 impl Recognizers for WhisperModel {
+    /// Warm: its buffers are made and the weights have been read once, so that the first caller does not wait for that.
     fn create(&self) -> Result<Box<dyn Recognizer + '_>, AsrError> {
-        Ok(Box::new(self.recognizer()?))
+        let mut recognizer = self.recognizer()?;
+        if let Err(error) = recognizer.recognize(&[], &Hints::default(), &AtomicBool::new(false)) {
+            log::warn!("the recogniser did not warm up: {error}");
+        }
+        Ok(Box::new(recognizer))
     }
 }
 
@@ -149,9 +156,31 @@ impl Recognizers for WhisperModel {
 pub struct WhisperRecognizer<'a> {
     model: &'a WhisperModel,
     state: WhisperState,
-    params: FullParams<'static, 'static>,
+    /// By language: setting one leaks, so each is set once.
+    params: BTreeMap<&'static str, FullParams<'static, 'static>>,
     policy: ContextPolicy,
     padded: Vec<f32>,
+}
+
+/// Whether Whisper knows this language: a code such as `en`, or `auto`.
+///
+/// # Errors
+/// [`AsrError::Config`] when it does not.
+pub fn check_language(language: &str) -> Result<(), AsrError> {
+    // whisper-rs panics at a zero byte
+    if language != "auto" && (language.contains('\0') || whisper_rs::get_lang_id(language).is_none()) {
+        return Err(AsrError::Config(format!(
+            "\"{}\" is no language that Whisper knows; give a code such as en, de, fr, or auto",
+            language.escape_debug()
+        )));
+    }
+    Ok(())
+}
+
+/// Whisper's own name of a language that is known; `auto` for every other.
+fn known_language(language: &str) -> &'static str {
+    let known = (!language.contains('\0')).then(|| whisper_rs::get_lang_id(language)).flatten();
+    known.and_then(whisper_rs::get_lang_str).unwrap_or("auto")
 }
 
 impl std::fmt::Debug for WhisperRecognizer<'_> {
@@ -161,26 +190,39 @@ impl std::fmt::Debug for WhisperRecognizer<'_> {
 }
 
 impl Recognizer for WhisperRecognizer<'_> {
-    fn recognize(&mut self, samples: &[f32], abort: &AtomicBool) -> Result<Hypothesis, RecognizeError> {
+    fn recognize(&mut self, samples: &[f32], hints: &Hints, abort: &AtomicBool) -> Result<Hypothesis, RecognizeError> {
         let samples = &samples[..samples.len().min(MOST_SAMPLES)];
         self.padded.clear();
-        self.padded.extend_from_slice(samples);
+        // what is no number or beyond all bounds would make every number of the spectrum so
+        self.padded.extend(samples.iter().map(|s| if s.is_finite() { s.clamp(-1.0, 1.0) } else { 0.0 }));
         self.padded.resize(samples.len().max(LEAST_SAMPLES), 0.0);
 
         let whole = self.model.header.audio_context as usize;
         let positions = self.policy.positions(samples.len(), whole);
-        let hypothesis = self.decode(positions, samples.len(), abort)?;
+        let hypothesis = self.decode(positions, samples.len(), hints, abort)?;
         if positions < whole && !self.model.header.is_own() && text::wants_whole_context(&hypothesis) {
             log::debug!("cut context of {positions} failed ({hypothesis:?}), decoding with all {whole}");
-            return self.decode(whole, samples.len(), abort);
+            return self.decode(whole, samples.len(), hints, abort);
         }
         Ok(hypothesis)
     }
 }
 
 impl WhisperRecognizer<'_> {
-    fn decode(&mut self, positions: usize, heard: usize, abort: &AtomicBool) -> Result<Hypothesis, RecognizeError> {
-        let mut params = self.params.clone();
+    fn decode(
+        &mut self,
+        positions: usize,
+        heard: usize,
+        hints: &Hints,
+        abort: &AtomicBool,
+    ) -> Result<Hypothesis, RecognizeError> {
+        let language = known_language(hints.language.as_deref().unwrap_or(&self.model.language));
+        let prompt = self.prompt(&hints.prompt);
+        let params: &FullParams<'_, '_> = self.params.entry(language).or_insert_with(|| self.model.params(language));
+        let mut params = params.clone();
+        if !prompt.is_empty() {
+            params.set_tokens(&prompt);
+        }
         params.set_audio_ctx(positions as i32);
         params.set_max_tokens(self.most_tokens(heard) as i32);
         // SAFETY: `aborted` has the type that ggml calls and does nothing but read the flag. The pointer is to an
@@ -203,6 +245,19 @@ impl WhisperRecognizer<'_> {
         let mut hypothesis = self.read();
         hypothesis.no_speech = self.no_speech()?;
         Ok(hypothesis)
+    }
+
+    /// The end of a prompt as tokens. Our own model was trained without any and would only be confused.
+    fn prompt(&self, text: &str) -> Vec<WhisperTokenId> {
+        // whisper-rs panics at a zero byte
+        let text = text.trim().replace('\0', " ");
+        if text.is_empty() || text.len() > MOST_PROMPT_BYTES || self.model.header.is_own() {
+            return Vec::new();
+        }
+        // words begin with their blank; a text of so many bytes has no more tokens
+        let mut tokens = self.model.context.tokenize(&format!(" {text}"), MOST_PROMPT_BYTES + 1).unwrap_or_default();
+        tokens.drain(..tokens.len().saturating_sub(MOST_PROMPT_TOKENS));
+        tokens
     }
 
     /// Enough for the fastest speakers, and a loop ends soon. whisper.cpp itself stops at half the text context.
@@ -282,8 +337,9 @@ pub fn transcribe_offline(model: &Path, samples: &[f32]) -> Result<Offline, AsrE
     let model = WhisperModel::load(model, "en")?;
     let mut recognizer = model.recognizer()?;
     let begun = std::time::Instant::now();
-    let hypothesis =
-        recognizer.recognize(samples, &AtomicBool::new(false)).map_err(|e| AsrError::Whisper(e.to_string()))?;
+    let hypothesis = recognizer
+        .recognize(samples, &Hints::default(), &AtomicBool::new(false))
+        .map_err(|e| AsrError::Whisper(e.to_string()))?;
     Ok(Offline { text: text::tidy(&hypothesis.text), hypothesis, took: begun.elapsed() })
 }
 

@@ -14,7 +14,7 @@ use common::{
     Fake, Phone, config, events_until, events_until_closed, finals, noise, partials, said, silence, start, tone,
     until_aborted, voice,
 };
-use mr_sip_asr::{EarsEvent, MAX_FINALS_PER_STREAM, RestartCause, StreamId};
+use mr_sip_asr::{BargeIn, CallSettings, EarsEvent, MAX_FINALS_PER_STREAM, RestartCause, StreamId, TurnPolicy};
 
 fn ms(ms: u64) -> Duration {
     Duration::from_millis(ms)
@@ -36,6 +36,7 @@ fn speech_comes_out_as_start_stop_and_final_at_its_own_times() {
     let events = events_until_closed(&ears, phone.stream);
     let kinds: Vec<_> = events.iter().filter(|e| !matches!(e, EarsEvent::Partial { .. })).collect();
     let [
+        EarsEvent::Onset { at: onset, .. },
         EarsEvent::SpeechStart { at: started, .. },
         EarsEvent::SpeechStop { at: stopped, .. },
         EarsEvent::Final { text, start, end, utterance: 1, latency, .. },
@@ -45,7 +46,7 @@ fn speech_comes_out_as_start_stop_and_final_at_its_own_times() {
         panic!("{events:#?}")
     };
     assert!(near(*started, ms(1_000)) && near(*stopped, ms(2_200)), "{events:#?}");
-    assert_eq!((start, end), (started, stopped));
+    assert_eq!((onset, start, end), (started, started, stopped));
     assert!(*latency >= ms(500), "the silence that was waited for counts");
     // pre-roll 0.3 + speech 1.2 + eager 0.2
     assert!(["16 tenths", "17 tenths", "18 tenths"].contains(&text.as_str()), "{text}");
@@ -114,7 +115,10 @@ fn silence_noise_tones_and_blips_reach_no_recogniser_for_long() {
     phone.say(&silence(2_000));
     phone.say(&noise(60, 0.3, 1));
     phone.say(&silence(2_000));
-    assert!(ears.try_recv().is_none());
+    while let Some(event) = ears.try_recv() {
+        // it may have been somebody, and was nobody
+        assert!(matches!(event, EarsEvent::Onset { .. } | EarsEvent::OnsetOver { .. }), "{event:?}");
+    }
     phone.say(&noise(10_000, 0.02, 2));
     phone.say(&tone(10_000, 425.0, 0.2));
     ears.remove(phone.stream).unwrap();
@@ -138,6 +142,56 @@ fn text_that_is_not_believed_leaves_an_empty_final() {
     let events = events_until_closed(&ears, phone.stream);
     assert_eq!(finals(&events), [""]);
     assert!(partials(&events).is_empty());
+}
+
+/// Half an hour of speech without a pause, as fast as it is taken: cut, bounded, and nothing of it lost.
+#[test]
+fn half_an_hour_without_a_pause_is_cut_into_utterances() {
+    let ears = start(config(), &Fake::counting());
+    let mut phone = Phone::dial(&ears, 1);
+    let minute = voice(60_000);
+    let mut spans = Vec::new();
+    for _ in 0..30 {
+        phone.say(&minute);
+        spans.extend(std::iter::from_fn(|| ears.try_recv()));
+    }
+    ears.remove(phone.stream).unwrap();
+    spans.extend(events_until_closed(&ears, phone.stream));
+    let finals: Vec<_> = spans
+        .iter()
+        .filter_map(|e| match e {
+            EarsEvent::Final { start, end, text, .. } => Some((*start, *end, text.is_empty())),
+            _ => None,
+        })
+        // the last cut may fall on the end of the stream
+        .filter(|(start, end, _)| start < end)
+        .collect();
+    assert!((90..=140).contains(&finals.len()), "{}", finals.len());
+    assert!(finals.iter().all(|(start, end, empty)| !empty && *end - *start <= ms(20_100)), "{finals:?}");
+    let heard: Duration = finals.iter().map(|(start, end, _)| *end - *start).sum();
+    assert!(heard > Duration::from_secs(1_700), "{heard:?}");
+}
+
+/// A client that changes everything all the time does no harm.
+#[test]
+fn settings_that_change_in_the_middle_of_words_lose_none() {
+    let ears = start(config(), &Fake::counting());
+    let mut phone = Phone::dial(&ears, 1);
+    for n in 0..20_u64 {
+        let turns = TurnPolicy {
+            end_after: ms(300 + 20 * n),
+            barge_in: BargeIn { min_words: (n % 3) as usize, ..BargeIn::default() },
+            ..TurnPolicy::default()
+        };
+        ears.set(phone.stream, CallSettings { turns, ..CallSettings::default() }).unwrap();
+        ears.agent_speaks(phone.stream, (n % 2 == 0).then_some("hello")).unwrap();
+        phone.say(&voice(300));
+        phone.say(&silence(if n % 4 == 3 { 1_600 } else { 100 }));
+    }
+    ears.remove(phone.stream).unwrap();
+    let events = events_until_closed(&ears, phone.stream);
+    assert_eq!(finals(&events).len(), 5, "{events:#?}");
+    assert_eq!(ears.load().workers, 1);
 }
 
 #[test]

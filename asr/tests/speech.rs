@@ -9,7 +9,9 @@ use std::{
 };
 
 use common::{Phone, events_until, events_until_closed, finals, noise, partials, silence, tone, voice};
-use mr_sip_asr::{Ears, EarsConfig, EarsEvent, model, text::plain, transcribe_offline};
+use mr_sip_asr::{
+    Ears, EarsConfig, EarsEvent, model, recognizer::Hypothesis, text::plain, transcribe_offline, vad::DetectorKind,
+};
 
 fn folder() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("model")
@@ -136,6 +138,14 @@ fn silence_noise_tones_music_and_clicks_give_no_text() {
         ("one frame", [silence(500), voice(20), silence(1_500)].concat()),
         ("knocks", [noise(30, 0.8, 6), silence(400)].concat().repeat(8)),
         ("bursts of noise", [silence(700), noise(400, 0.3, 7)].concat().repeat(5)),
+        ("direct current", vec![0.4; 8_000 * 5]),
+        ("no numbers", [vec![f32::NAN; 8_000], vec![f32::INFINITY; 8_000], silence(1_500)].concat()),
+        ("an overdriven line", [silence(500), noise(2_500, 30.0, 8), silence(1_500)].concat()),
+        ("nothing at all", Vec::new()),
+        ("one sample", vec![0.7]),
+        ("a fax", [tone(500, 1_100.0, 0.3), silence(3_000)].concat().repeat(3)),
+        ("the network's three tones", three_tones()),
+        ("a hoover", sweep(200.0, 900.0)),
     ];
     let mut invented = Vec::new();
     for (number, (name, sound)) in sounds.iter().enumerate() {
@@ -146,6 +156,44 @@ fn silence_noise_tones_music_and_clicks_give_no_text() {
         }
     }
     assert!(invented.is_empty(), "{}", invented.join("\n"));
+}
+
+/// What precedes "the number you have dialled" (ITU-T E.180: 950, 1400 and 1800 Hz).
+fn three_tones() -> Vec<f32> {
+    let tones = [950.0, 1_400.0, 1_800.0].map(|hz| tone(330, hz, 0.3)).concat();
+    [silence(500), tones, silence(1_000)].concat().repeat(3)
+}
+
+/// A tone that rises, in noise.
+fn sweep(from: f32, to: f32) -> Vec<f32> {
+    let mut phase = 0.0f32;
+    let rising = (0..8_000 * 4).zip(noise(4_000, 0.05, 11)).map(|(n, noise)| {
+        phase += (from + (to - from) * n as f32 / 32_000.0) / 8_000.0;
+        0.2 * (std::f32::consts::TAU * phase).sin() + noise
+    });
+    [rising.collect(), silence(1_000)].concat()
+}
+
+/// The guards beside the model's own "no speech", each held against a recogniser that invents on every sound.
+#[test]
+fn a_model_that_invents_is_not_believed_by_any_of_the_guards() {
+    use mr_sip_asr::text::{Doubt, Evidence, judge};
+    let heard = |text: &str| common::said(text);
+    let spoken = Evidence { voiced: Duration::from_millis(900), peak_db: -20.0 };
+    let click = Evidence { voiced: Duration::from_millis(40), peak_db: -6.0 };
+    let faint = Evidence { voiced: Duration::from_millis(900), peak_db: -55.0 };
+    let cases = [
+        (Doubt::TooShort, heard("hello"), click),
+        (Doubt::NoSpeech, Hypothesis { no_speech: 0.95, ..heard("hello") }, spoken),
+        (Doubt::Unsure, Hypothesis { mean_log_prob: -2.0, ..heard("hello") }, spoken),
+        (Doubt::TooFast, Hypothesis { tokens: 60, ..heard("so much text for so short a sound") }, spoken),
+        (Doubt::Loop, heard(&"no ".repeat(12)), Evidence { voiced: Duration::from_secs(9), ..spoken }),
+        (Doubt::StockPhrase, heard("Thank you."), faint),
+        (Doubt::Empty, heard("[MUSIC]"), spoken),
+    ];
+    for (doubt, hypothesis, evidence) in cases {
+        assert_eq!(judge(&hypothesis, evidence), Err(doubt), "{hypothesis:?}");
+    }
 }
 
 #[test]
@@ -215,4 +263,22 @@ fn no_speech_is_told_from_speech() {
         let no_speech = transcribe_offline(&model, &wide).unwrap().hypothesis.no_speech;
         assert_eq!(no_speech > 0.5, clip.said.is_empty(), "{}: {no_speech}", clip.name);
     }
+}
+
+/// The other detector, through the same ears: what was said comes out, and noise stays noise.
+#[test]
+fn the_neural_detector_hears_the_same_words() {
+    let mut config = EarsConfig::new(built_in());
+    config.workers = 1;
+    config.detector = DetectorKind::Earshot;
+    let ears = Ears::start(config, || {}).unwrap();
+    let (mut words, mut errors) = (0, 0);
+    for (number, clip) in clips().iter().enumerate() {
+        let heard = text(&hear(&ears, number as u32, &call(&clip.samples)));
+        words += clip.said.split_whitespace().count();
+        errors += word_errors(&clip.said, &heard);
+    }
+    assert!(10 * errors <= words, "{errors} of {words} words wrong");
+    let events = hear(&ears, 99, &[noise(6_000, 0.05, 4), tone(6_000, 425.0, 0.3)].concat());
+    assert!(finals(&events).iter().all(String::is_empty), "{events:?}");
 }

@@ -13,7 +13,7 @@ use std::{
 
 use mr_sip_asr::{
     AsrError,
-    recognizer::{RecognizeError, Recognizer},
+    recognizer::{Hints, RecognizeError, Recognizer},
     text::{Evidence, judge},
     whisper::WhisperModel,
 };
@@ -153,7 +153,7 @@ fn any_length_gives_a_bounded_hypothesis_that_is_not_believed() {
         let model = WhisperModel::load(&model(&folder, vocabulary), "en").unwrap();
         let mut recognizer = model.recognizer().unwrap();
         for &seconds in lengths {
-            let heard = recognizer.recognize(&sound(seconds, 3), &AtomicBool::new(false)).unwrap();
+            let heard = recognizer.recognize(&sound(seconds, 3), &Hints::default(), &AtomicBool::new(false)).unwrap();
             assert!(heard.tokens <= 8 * seconds.min(30.0).ceil() as usize + 9, "{seconds} s: {} tokens", heard.tokens);
             assert!((0.0..=1.0).contains(&heard.no_speech) && heard.mean_log_prob <= 0.0, "{heard:?}");
             let evidence = Evidence { voiced: Duration::from_secs(3), peak_db: -20.0 };
@@ -170,11 +170,11 @@ fn an_utterance_is_heard_alike_whatever_came_before_it() {
     let abort = AtomicBool::new(false);
     for seconds in [0.7, 3.3] {
         let wanted = sound(seconds, 5);
-        let fresh = model.recognizer().unwrap().recognize(&wanted, &abort).unwrap();
+        let fresh = model.recognizer().unwrap().recognize(&wanted, &Hints::default(), &abort).unwrap();
         let mut used = model.recognizer().unwrap();
         for (seconds, seed) in [(12.0, 6), (1.1, 7)] {
-            used.recognize(&sound(seconds, seed), &abort).unwrap();
-            assert_eq!(used.recognize(&wanted, &abort).unwrap(), fresh, "{seconds} s before");
+            used.recognize(&sound(seconds, seed), &Hints::default(), &abort).unwrap();
+            assert_eq!(used.recognize(&wanted, &Hints::default(), &abort).unwrap(), fresh, "{seconds} s before");
         }
     }
 }
@@ -185,8 +185,8 @@ fn an_aborted_job_says_so_and_harms_no_later_one() {
     let model = WhisperModel::load(&model(&folder, ENGLISH), "en").unwrap();
     let mut recognizer = model.recognizer().unwrap();
     let (wanted, long) = (sound(1.0, 9), sound(10.0, 10));
-    let first = recognizer.recognize(&wanted, &AtomicBool::new(false)).unwrap();
-    assert_eq!(recognizer.recognize(&wanted, &AtomicBool::new(true)), Err(RecognizeError::Aborted));
+    let first = recognizer.recognize(&wanted, &Hints::default(), &AtomicBool::new(false)).unwrap();
+    assert_eq!(recognizer.recognize(&wanted, &Hints::default(), &AtomicBool::new(true)), Err(RecognizeError::Aborted));
     for delay_ms in [0, 10, 40] {
         let abort = AtomicBool::new(false);
         std::thread::scope(|scope| {
@@ -195,12 +195,12 @@ fn an_aborted_job_says_so_and_harms_no_later_one() {
                 abort.store(true, Ordering::Relaxed);
             });
             // it may be done before
-            match recognizer.recognize(&long, &abort) {
+            match recognizer.recognize(&long, &Hints::default(), &abort) {
                 Ok(_) | Err(RecognizeError::Aborted) => {}
                 Err(other) => panic!("{other}"),
             }
         });
-        assert_eq!(recognizer.recognize(&wanted, &AtomicBool::new(false)), Ok(first.clone()));
+        assert_eq!(recognizer.recognize(&wanted, &Hints::default(), &AtomicBool::new(false)), Ok(first.clone()));
     }
 }
 
@@ -210,7 +210,7 @@ fn languages_are_whispers_or_refused() {
     let path = model(&folder, MULTILINGUAL);
     for language in ["en", "de", "auto"] {
         let model = WhisperModel::load(&path, language).unwrap();
-        let heard = model.recognizer().unwrap().recognize(&sound(1.0, 4), &AtomicBool::new(false));
+        let heard = model.recognizer().unwrap().recognize(&sound(1.0, 4), &Hints::default(), &AtomicBool::new(false));
         assert!(heard.is_ok(), "{language}: {heard:?}");
     }
     for language in ["klingon", "", "e\0n"] {

@@ -2,6 +2,7 @@
 #![allow(dead_code, unreachable_pub)] // each test program uses a part of it
 
 use std::{
+    io::BufRead,
     sync::{
         Arc, Mutex,
         atomic::{AtomicBool, AtomicU64, Ordering},
@@ -11,7 +12,7 @@ use std::{
 
 use mr_sip_asr::{
     AsrError, Ears, EarsConfig, EarsEvent, StreamId,
-    recognizer::{Hypothesis, RecognizeError, Recognizer, Recognizers},
+    recognizer::{Hints, Hypothesis, RecognizeError, Recognizer, Recognizers},
 };
 
 /// Nothing here takes this long, even on a busy machine; a test that waits for it has failed.
@@ -44,6 +45,37 @@ impl Phone {
             }
         }
     }
+}
+
+/// What comes of a call that says one thing and ends.
+pub fn of_one_utterance(recognizers: Arc<dyn Recognizers>) -> Vec<EarsEvent> {
+    let ears = Ears::start_with(config(), recognizers, || {}).unwrap();
+    let mut phone = Phone::dial(&ears, 1);
+    phone.say(&voice(800));
+    phone.say(&silence(900));
+    ears.remove(phone.stream).unwrap();
+    events_until_closed(&ears, phone.stream)
+}
+
+/// That call has no words, and it is told why, with this in the reason.
+pub fn assert_failed_because(events: &[EarsEvent], why: &str) {
+    assert_eq!(finals(events), [""]);
+    let told = events.iter().any(|e| matches!(e, EarsEvent::RecognizerFailed { reason, .. } if reason.contains(why)));
+    assert!(told, "{events:#?}");
+}
+
+/// Head and body of the next HTTP request; `None` when there is none any more.
+pub fn next_request(stream: &mut impl BufRead) -> Option<(String, Vec<u8>)> {
+    let mut head = String::new();
+    while !head.ends_with("\r\n\r\n") {
+        if stream.read_line(&mut head).unwrap_or(0) == 0 {
+            return None;
+        }
+    }
+    let length = head.lines().find_map(|line| line.to_ascii_lowercase().strip_prefix("content-length: ")?.parse().ok());
+    let mut body = vec![0; length.unwrap_or(0)];
+    stream.read_exact(&mut body).ok()?;
+    Some((head, body))
 }
 
 /// Waits for events until one of them is the last.
@@ -155,7 +187,7 @@ impl Recognizers for Fake {
 struct FakeWorker<'a>(&'a Fake);
 
 impl Recognizer for FakeWorker<'_> {
-    fn recognize(&mut self, samples: &[f32], abort: &AtomicBool) -> Result<Hypothesis, RecognizeError> {
+    fn recognize(&mut self, samples: &[f32], _: &Hints, abort: &AtomicBool) -> Result<Hypothesis, RecognizeError> {
         let mut jobs = self.0.jobs.lock().unwrap();
         let number = *jobs;
         *jobs += 1;
