@@ -31,7 +31,8 @@ use serde_json::Value;
 use crate::error::ControlError;
 use crate::frame::{self, Decoder, Frame};
 use crate::types::{
-    ApiError, Encoding, Hello, HelloReply, Id, Incoming, Notification, PROTOCOL, Request, request_message,
+    ApiError, Call, CallList, Encoding, Hello, HelloReply, Id, Incoming, Notification, PROTOCOL, Request,
+    request_message,
 };
 
 /// How long an answer may take. The daemon answers at once; this is for one that hangs.
@@ -139,6 +140,23 @@ impl Client {
                     let seconds = ANSWER_TIMEOUT.as_secs();
                     return Err(ControlError::TimedOut { method: R::NAME.into(), seconds });
                 }
+            }
+        }
+    }
+
+    /// All calls that have not ended, page by page. Those that come and go meanwhile are in it or not.
+    ///
+    /// # Errors
+    /// As [`request`](Self::request).
+    pub fn calls(&mut self) -> Result<Vec<Call>, ControlError> {
+        let mut calls: Vec<Call> = Vec::new();
+        loop {
+            let after = calls.last().map(|call| call.call);
+            let page = self.request(&CallList { after, limit: None })?;
+            let done = !page.more || page.calls.is_empty();
+            calls.extend(page.calls);
+            if done {
+                return Ok(calls);
             }
         }
     }

@@ -144,5 +144,37 @@ fn says_that_the_daemon_went_away() {
     let mut client = daemon.connect();
     drop(daemon);
     assert!(matches!(client.next_message(patience()), Err(ControlError::Closed)));
-    assert!(matches!(client.request(&CallList {}), Err(ControlError::Closed)));
+    assert!(matches!(client.request(&CallList::default()), Err(ControlError::Closed)));
+}
+
+/// More calls than a frame could hold are listed page by page, each once, though one of them is large.
+#[test]
+fn lists_however_many_calls_there_are() {
+    const CALLS: u32 = 6_000;
+    let call = |number: u32| {
+        let padding = "x".repeat(if number == 5 { 600_000 } else { 1_200 });
+        serde_json::from_value::<Call>(serde_json::json!({
+            "call": number, "direction": "in", "state": "answered", "from": "sip:a@b", "to": "sip:c@d",
+            "started_unix_ms": 1, "duration_ms": 2, "jack": false, "metadata": {"padding": padding},
+        }))
+        .unwrap()
+    };
+    let pages = Arc::new(std::sync::atomic::AtomicU32::new(0));
+    let counted = pages.clone();
+    let daemon = Running::start(move |server, input| {
+        if let Input::Request { id, method: Method::CallList(request), .. } = input {
+            counted.fetch_add(1, Ordering::Relaxed);
+            let first = request.after.map_or(1, |call| call.0 + 1);
+            server.respond(&id, Ok(CallListReply::page((first..=CALLS).map(call), &request)));
+        }
+    });
+    let mut client = daemon.connect();
+    let listed: Vec<u32> = client.calls().unwrap().iter().map(|call| call.call.0).collect();
+    assert_eq!(listed, (1..=CALLS).collect::<Vec<_>>());
+    assert!(pages.load(Ordering::Relaxed) > CALLS.div_ceil(MAX_LIST), "bytes are a limit too");
+    let few = client.request(&CallList { after: Some(CallId(10)), limit: Some(3) }).unwrap();
+    assert_eq!((few.calls.len(), few.calls[0].call, few.more), (3, CallId(11), true));
+    let last = client.request(&CallList { after: Some(CallId(CALLS - 3)), limit: Some(3) }).unwrap();
+    assert_eq!((last.calls.len(), last.more), (3, false));
+    assert!(client.request(&CallList { after: None, limit: Some(0) }).is_err());
 }

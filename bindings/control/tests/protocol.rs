@@ -62,12 +62,20 @@ fn reread_reply(method: &str, result: Value) -> Value {
         AudioResume,
         AudioClear,
         AudioPosition,
+        AudioClean,
+        AudioDuck,
+        AudioEffects,
+        PlayFile,
+        PlayStop,
+        PlayTone,
         MediaSubscribe,
         MediaUnsubscribe,
         RecordStart,
         RecordPause,
         RecordResume,
         RecordStop,
+        TurnPolicy,
+        TranscriptPush,
         SipBans,
         SipUnban,
         DaemonStatus,
@@ -258,6 +266,51 @@ fn a_transfer_goes_to_one_place() {
 }
 
 #[test]
+fn what_is_to_be_played_is_checked() {
+    let tone = |params: Value| refused("play.tone", params);
+    let either = "play.tone: either `tone` or `frequencies_hz` is needed";
+    assert_eq!(tone(json!({"call": 1})), either);
+    assert_eq!(tone(json!({"call": 1, "tone": "busy", "frequencies_hz": [440]})), either);
+    assert_eq!(
+        tone(json!({"call": 1, "frequencies_hz": [5000]})),
+        "play.tone: `frequencies_hz`: 5000: from 20 to 3900"
+    );
+    assert_eq!(
+        tone(json!({"call": 1, "frequencies_hz": [440, 440, 440, 440, 440]})),
+        "play.tone: `frequencies_hz`: 5 of them: at most 4"
+    );
+    let file = |params: Value| refused("play.file", params);
+    assert_eq!(file(json!({"call": 1, "path": "/a", "gain_db": 21})), "play.file: `gain_db`: 21: from -60 to 20");
+    assert_eq!(file(json!({"call": 1, "path": ""})), "play.file: `path`: 0 bytes: from 1 to 4096");
+    assert_eq!(file(json!({"call": 1, "path": "/a\0"})), "play.file: `path`: must not hold control characters");
+    assert_eq!(
+        refused("audio.duck", json!({"call": 1, "ducked": true, "down_ms": 1001})),
+        "audio.duck: `down_ms`: 1001: from 0 to 1000"
+    );
+}
+
+#[test]
+fn what_is_said_of_turns_is_checked() {
+    let policy = |params: Value| refused("turn.policy", params);
+    assert_eq!(
+        policy(json!({"call": 1, "end_of_turn_ms": 50})),
+        "turn.policy: `end_of_turn_ms`: 50: from 100 to 10000"
+    );
+    assert_eq!(policy(json!({"call": 1, "barge_in_words": 11})), "turn.policy: `barge_in_words`: 11: from 0 to 10");
+    assert_eq!(policy(json!({"call": 1, "digits": 65})), "turn.policy: `digits`: 65: from 0 to 64");
+    let many = vec!["a"; 101];
+    assert_eq!(policy(json!({"call": 1, "vocabulary": many})), "turn.policy: `vocabulary`: 101 words: at most 100");
+    let long = vec!["a".repeat(500); 3];
+    assert_eq!(policy(json!({"call": 1, "vocabulary": long})), "turn.policy: `vocabulary`: 1500 bytes: at most 1000");
+    let nul = policy(json!({"call": 1, "vocabulary": ["a\0"]}));
+    assert_eq!(nul, "turn.policy: `vocabulary[0]`: must not hold control characters");
+    assert!(policy(json!({"call": 1, "style": "fast"})).contains("`style`"));
+    let push = |text: &str| refused("transcript.push", json!({"call": 1, "text": text}));
+    assert_eq!(push("a\0"), "transcript.push: `text`: must not hold control characters");
+    assert_eq!(push(&"a".repeat(16_385)), "transcript.push: `text`: 16385 bytes: at most 16384");
+}
+
+#[test]
 fn a_null_field_is_an_absent_one_and_unknown_fields_are_ignored() {
     let params = json!({"to": "sip:a@b", "account": null, "timeout_ms": null, "colour": "green"});
     assert_eq!(
@@ -266,7 +319,7 @@ fn a_null_field_is_an_absent_one_and_unknown_fields_are_ignored() {
     );
     let params = json!({"call": "c3", "digits": "1", "duration_ms": null, "gap_ms": null});
     assert_eq!(Method::parse("call.dtmf", params).unwrap(), CallDtmf::new(CallId(3), "1").into());
-    assert_eq!(Method::parse("call.list", Value::Null).unwrap(), CallList {}.into());
+    assert_eq!(Method::parse("call.list", Value::Null).unwrap(), CallList::default().into());
 }
 
 #[test]

@@ -10,6 +10,9 @@ use crate::error::ControlError;
 use crate::frame::{self, Decoder, MAX_PAYLOAD, Mode};
 use crate::types::Encoding;
 
+/// This much is queued before it is written.
+const QUEUE: usize = 64 * 1024;
+
 #[derive(Debug)]
 pub(super) struct Connection {
     pub(super) stream: UnixStream,
@@ -24,6 +27,8 @@ pub(super) struct Connection {
     pub(super) unanswered: usize,
     /// The client has said all it will say, but may still read (JSON lines only: `echo ... | socat`).
     pub(super) half_closed: bool,
+    /// Events wait to be written, and the connection stands in the server's list of those.
+    pub(super) unsent: bool,
     /// To be removed: why.
     pub(super) dead: Option<String>,
 }
@@ -47,6 +52,7 @@ impl Connection {
             readable: true,
             unanswered: 0,
             half_closed: false,
+            unsent: false,
             dead: None,
         }
     }
@@ -69,6 +75,14 @@ impl Connection {
 
     /// Queues one JSON text and writes what the socket takes.
     pub(super) fn send_json(&mut self, mode: Option<Mode>, text: &[u8]) -> Result<(), ControlError> {
+        self.queue_json(mode, text)?;
+        self.flush();
+        Ok(())
+    }
+
+    /// Queues one JSON text, to be written with others like it. More than [`QUEUE`] bytes are written at once, so that a
+    /// client that reads is never taken for one that does not.
+    pub(super) fn queue_json(&mut self, mode: Option<Mode>, text: &[u8]) -> Result<(), ControlError> {
         if text.len() > MAX_PAYLOAD {
             return Err(ControlError::MessageTooLong(text.len()));
         }
@@ -81,7 +95,9 @@ impl Connection {
             Ok(out) => frame::write_json(out, text)?,
             Err(TooSlow) => self.die("it does not read what it is sent"),
         }
-        self.flush();
+        if self.output.queued() > QUEUE {
+            self.flush();
+        }
         Ok(())
     }
 
@@ -110,8 +126,11 @@ impl Connection {
         }
     }
 
-    /// Marks the connection for removal; the first reason counts.
+    /// Marks the connection for removal; the first reason counts. What it was told before still goes out, if the socket takes it.
     pub(super) fn die(&mut self, why: &str) {
+        if self.dead.is_none() {
+            let _ = self.output.flush(&mut self.stream);
+        }
         self.dead.get_or_insert_with(|| why.to_owned());
     }
 

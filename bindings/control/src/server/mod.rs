@@ -64,6 +64,11 @@ pub const MAX_CONNECTIONS: usize = 256;
 pub const GRACE: Duration = Duration::from_secs(5);
 /// When descriptors are used up, accepting is tried again after this.
 const ACCEPT_RETRY: Duration = Duration::from_millis(100);
+/// An event for so many clients is written to them at once. With more it is queued for all.
+const FEW: usize = 8;
+/// To so many clients queued events are written before requests are looked for again: a write that wakes its reader may cost
+/// tens of microseconds.
+const WRITES: usize = 8;
 
 /// What the daemon says of itself in `hello`, and how patient it is.
 #[derive(Debug, Clone)]
@@ -159,6 +164,8 @@ pub struct Server {
     serial: u64,
     sessions: Sessions,
     inputs: VecDeque<Input>,
+    // slots with events that are not written yet; each once (`Connection::unsent`)
+    unsent: VecDeque<usize>,
     accept_again: bool,
 }
 
@@ -183,6 +190,7 @@ impl Server {
             serial: 0,
             sessions: Sessions::default(),
             inputs: VecDeque::new(),
+            unsent: VecDeque::new(),
             accept_again: false,
         })
     }
@@ -215,7 +223,7 @@ impl Server {
     /// When to call [`Self::handle_timeout`] and [`Self::next_input`] at the latest.
     pub fn poll_timeout(&self, now: Instant) -> Option<Instant> {
         let busy = |connection: &Connection| connection.readable || connection.is_over();
-        if !self.inputs.is_empty() || self.slots.iter().flatten().any(busy) {
+        if !self.inputs.is_empty() || !self.unsent.is_empty() || self.slots.iter().flatten().any(busy) {
             return Some(now);
         }
         let accept = self.accept_again.then_some(now + ACCEPT_RETRY);
@@ -233,6 +241,8 @@ impl Server {
     }
 
     /// What a client did, `None` when nothing more is known. Reads from the sockets as it goes, one client after the other.
+    /// When nothing more is known, queued events are written to some of those whom they wait for: with hundreds of subscribers a
+    /// request waits for a few of their writes, not for all. [`Self::poll_timeout`] knows of the rest.
     pub fn next_input(&mut self, now: Instant) -> Option<Input> {
         loop {
             self.reap(now);
@@ -243,9 +253,24 @@ impl Server {
             let readable = |slot: &usize| {
                 self.slots.get(*slot).is_some_and(|slot| slot.as_ref().is_some_and(|connection| connection.readable))
             };
-            let slot = (self.turn..count).chain(0..self.turn.min(count)).find(readable)?;
+            let Some(slot) = (self.turn..count).chain(0..self.turn.min(count)).find(readable) else {
+                self.write_events(WRITES);
+                return None;
+            };
             self.turn = slot + 1;
             self.read(slot);
+        }
+    }
+
+    /// Writes the events that wait for the next clients, at most so many.
+    fn write_events(&mut self, clients: usize) {
+        for _ in 0..clients {
+            let Some(slot) = self.unsent.pop_front() else { return };
+            // a connection that took the place of the one that was meant loses nothing by being written to
+            if let Some(Some(connection)) = self.slots.get_mut(slot) {
+                connection.unsent = false;
+                connection.flush();
+            }
         }
     }
 
@@ -299,19 +324,26 @@ impl Server {
                 return;
             }
         };
+        let at_once = wanting.len() <= FEW;
         for client in wanting {
-            self.tell(client, &text);
+            self.tell(client, &text, at_once);
         }
     }
 
-    fn tell(&mut self, client: ClientId, text: &[u8]) {
+    fn tell(&mut self, client: ClientId, text: &[u8], at_once: bool) {
         let Some(session) = self.sessions.get_mut(client) else {
             return;
         };
-        if let Some(connection) = session.slot.and_then(|slot| self.slots.get_mut(slot)).and_then(Option::as_mut) {
+        let slot = session.slot;
+        if let Some(connection) = slot.and_then(|slot| self.slots.get_mut(slot)).and_then(Option::as_mut) {
             let mode = connection.decoder.mode();
-            if let Err(error) = connection.send_json(mode, text) {
+            if let Err(error) = connection.queue_json(mode, text) {
                 log::error!("an event cannot be sent: {error}");
+            }
+            if at_once {
+                connection.flush();
+            } else if let (Some(slot), false) = (slot, std::mem::replace(&mut connection.unsent, true)) {
+                self.unsent.push_back(slot);
             }
             return;
         }
@@ -439,5 +471,12 @@ impl Server {
             self.sessions.set_owner(*call, None);
         }
         self.inputs.push_back(Input::Expired { client, calls });
+    }
+}
+
+impl Drop for Server {
+    /// What was told last is still written, as far as the sockets take it.
+    fn drop(&mut self) {
+        self.write_events(self.unsent.len());
     }
 }

@@ -49,6 +49,11 @@ impl Output {
         dropped
     }
 
+    /// Bytes of control messages that no write was tried for yet.
+    pub(super) fn queued(&self) -> usize {
+        self.control.len()
+    }
+
     pub(super) fn is_empty(&self) -> bool {
         self.written == self.current.len() && self.control.is_empty() && self.audio.is_empty()
     }

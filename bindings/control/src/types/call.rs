@@ -1,8 +1,10 @@
 //! A call as clients see it.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::str::FromStr;
 
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::de::{self, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::{Map, Value};
@@ -27,6 +29,22 @@ impl FromStr for CallId {
             Ok(number) if digits.bytes().all(|byte| byte.is_ascii_digit()) => Ok(Self(number)),
             _ => Err(format!("{text:?} is not a call: wanted c1, c2, ...")),
         }
+    }
+}
+
+impl JsonSchema for CallId {
+    fn schema_name() -> Cow<'static, str> {
+        "CallId".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({
+            "description": "A call's number in this daemon: \"c17\"; where one is read, \"17\" and 17 do as well.",
+            "type": ["string", "integer"],
+            "pattern": "^c?[0-9]+$",
+            "minimum": 0,
+            "maximum": u32::MAX,
+        })
     }
 }
 
@@ -56,7 +74,7 @@ impl<'de> Deserialize<'de> for CallId {
 }
 
 /// Who began the call.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Direction {
     /// The far end called us.
@@ -66,7 +84,7 @@ pub enum Direction {
 }
 
 /// Where a call stands.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum CallState {
     /// INVITE sent, nothing heard yet.
@@ -104,7 +122,7 @@ impl fmt::Display for CallState {
 }
 
 /// Why a call ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Cause {
     /// We hung up.
@@ -175,7 +193,7 @@ impl fmt::Display for Cause {
 }
 
 /// Who has put a call on hold.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Hold {
     /// We have (`call.hold`).
@@ -198,7 +216,7 @@ impl Hold {
 }
 
 /// How samples are written, on the wire of an audio channel. Always mono.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Encoding {
     /// Signed 16 bit, little endian.
@@ -245,7 +263,7 @@ impl Encoding {
 }
 
 /// Who said a line of the transcript.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Speaker {
     /// The far end.
@@ -255,7 +273,7 @@ pub enum Speaker {
 }
 
 /// One line of a call's transcript. Times are milliseconds since the call's media began.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Line {
     /// Who said it.
     pub who: Speaker,
@@ -272,7 +290,7 @@ pub struct Line {
 }
 
 /// What a call's media went through. Counts are packets unless the name says otherwise.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct MediaStats {
     /// RTP packets that came.
@@ -305,7 +323,7 @@ pub struct MediaStats {
 }
 
 /// How a recording stands.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum RecordingState {
     /// It runs.
@@ -319,7 +337,7 @@ pub enum RecordingState {
 }
 
 /// Time that a recording leaves out.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Pause {
     /// When it began, on the call's clock.
     pub at_ms: u64,
@@ -328,7 +346,7 @@ pub struct Pause {
 }
 
 /// One recording of a call.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Recording {
     /// The file. One that was full is followed by others, with `-2`, `-3` before `.wav`.
     pub path: String,
@@ -345,7 +363,7 @@ pub struct Recording {
 }
 
 /// A call. Also what `call.summary` tells at the end of one.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Call {
     /// Its number.
     pub call: CallId,

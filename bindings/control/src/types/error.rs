@@ -2,11 +2,12 @@
 
 use std::fmt;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 /// The `error` of a JSON-RPC answer.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, thiserror::Error)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema, thiserror::Error)]
 #[error("{message}")]
 pub struct ApiError {
     /// See [`ErrorCode`]; a number that is not known is kept.
@@ -113,4 +114,26 @@ impl ErrorCode {
         Self::DialingLimit,
         Self::NoTrace,
     ];
+
+    /// What it stands for, in words.
+    pub fn meaning(self) -> &'static str {
+        match self {
+            Self::Parse => "not JSON",
+            Self::InvalidRequest => "not a JSON-RPC 2.0 request, or a broken frame",
+            Self::MethodNotFound => "no such method",
+            Self::InvalidParams => "a parameter is missing or out of bounds",
+            Self::Internal => "not the client's fault",
+            Self::NoSuchCall => "no such call",
+            Self::NotOwner => "the call belongs to another client",
+            Self::WrongState => "not possible in the call's state",
+            Self::DestinationRefused => "the destination may not be called",
+            Self::NoCapacity => "no room for one more",
+            Self::NoSuchAccount => "no such account",
+            Self::NoSuchResponse => "no such response or channel",
+            Self::HelloFirst => "`hello` must come first, and once; or its protocol is not spoken here",
+            Self::Media => "media could not be set up",
+            Self::DialingLimit => "a limit of `[dialing]` is reached",
+            Self::NoTrace => "the messages of the call are not kept any more",
+        }
+    }
 }

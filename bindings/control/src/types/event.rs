@@ -1,5 +1,6 @@
 //! Events: what the daemon tells without being asked.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::call::{Call, CallId, CallState, Cause, Direction, Hold, RecordingState};
@@ -8,7 +9,7 @@ use super::sound::{AnsweredBy, DigitsVia, MediaReason, Tone};
 use super::status::{AccountState, JackState};
 
 /// Whether the far end's media arrives.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum MediaState {
     /// Nothing has come for a while.
@@ -21,7 +22,7 @@ pub enum MediaState {
 }
 
 /// How far a transfer has come.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum TransferState {
     /// The far end wants us to call `to` instead: `call.transfer_accept` or `call.transfer_reject` it.
@@ -36,6 +37,41 @@ pub enum TransferState {
     Failed,
 }
 
+/// Why a player is over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum PlayReason {
+    /// All of it was played.
+    End,
+    /// `play.stop` asked for it, or its client is gone.
+    Stopped,
+    /// `audio.halt`, `audio.clear` or the caller's speech ended it.
+    BargeIn,
+    /// The file could not be read any further.
+    Failed,
+}
+
+/// What a machine announces.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Announcement {
+    /// A message may be left.
+    Voicemail,
+    /// One waits in a queue, or is asked to hold.
+    Hold,
+}
+
+/// A word and when it was said.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Word {
+    /// The word as it stands in the text.
+    pub word: String,
+    /// Where it begins.
+    pub start_ms: u64,
+    /// Where it ends.
+    pub end_ms: u64,
+}
+
 /// An event with the time it was told at.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Notification {
@@ -46,7 +82,7 @@ pub struct Notification {
 }
 
 /// What happened. `at_ms`, `start_ms`, `end_ms`: milliseconds since the call's media began.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "method", content = "params")]
 #[non_exhaustive]
 pub enum Event {
@@ -137,6 +173,18 @@ pub enum Event {
         confidence: f64,
         /// How long after the answer it became clear.
         after_ms: u64,
+    },
+    /// What was understood is a machine's announcement. A guess, by its phrases; nothing is done about it.
+    #[serde(rename = "call.announcement")]
+    CallAnnouncement {
+        /// Which call.
+        call: CallId,
+        /// What is announced.
+        kind: Announcement,
+        /// How sure that is, 0 to 1.
+        confidence: f64,
+        /// Which of the far end's utterances.
+        utterance: u32,
     },
     /// A call was put on hold, by us or by the far end, or taken off it.
     #[serde(rename = "call.held")]
@@ -241,12 +289,47 @@ pub enum Event {
         utterance: u32,
         /// The words.
         text: String,
+        /// The first so many words will be the same in all further partials of the utterance.
+        #[serde(default)]
+        confirmed: usize,
         /// Where the utterance begins.
         start_ms: u64,
         /// Where the words end.
         end_ms: u64,
         /// From the end of the audio to the text.
         latency_ms: u64,
+    },
+    /// The caller pauses, and has said this: perhaps all. `transcript.final` or `turn.resumed` follows.
+    #[serde(rename = "transcript.eager")]
+    TranscriptEager {
+        /// Which call.
+        call: CallId,
+        /// Which of the caller's utterances.
+        utterance: u32,
+        /// The words.
+        text: String,
+        /// Where the utterance begins.
+        start_ms: u64,
+        /// Where the pause begins.
+        end_ms: u64,
+        /// From the beginning of the pause to the text.
+        latency_ms: u64,
+    },
+    /// The caller goes on: the last `transcript.eager` is taken back.
+    #[serde(rename = "turn.resumed")]
+    TurnResumed {
+        /// Which call.
+        call: CallId,
+        /// Which of the caller's utterances.
+        utterance: u32,
+        /// When the speech began again.
+        at_ms: u64,
+    },
+    /// The caller interrupts the agent, whose voice has been stopped.
+    #[serde(rename = "turn.barge_in")]
+    TurnBargeIn {
+        /// Which call.
+        call: CallId,
     },
     /// What the caller has said.
     #[serde(rename = "transcript.final")]
@@ -257,12 +340,21 @@ pub enum Event {
         utterance: u32,
         /// The words.
         text: String,
+        /// It is what the last `transcript.eager` said: an answer that was begun then may go on.
+        #[serde(default)]
+        as_eager: bool,
+        /// Said while the agent spoke, without interrupting it, and only to show that the caller listens ("uh-huh").
+        #[serde(default)]
+        backchannel: bool,
         /// Where the utterance begins.
         start_ms: u64,
         /// Where it ends.
         end_ms: u64,
         /// From the end of speech to the text.
         latency_ms: u64,
+        /// Each word of the text, and an estimate of when it was said.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        words: Vec<Word>,
     },
     /// The first sample of a response was sent to the caller.
     #[serde(rename = "response.started")]
@@ -301,6 +393,18 @@ pub enum Event {
         played_ms: u64,
         /// Whether a halt or clear cut it short.
         interrupted: bool,
+    },
+    /// A player is over.
+    #[serde(rename = "play.finished")]
+    PlayFinished {
+        /// Which call.
+        call: CallId,
+        /// Which player.
+        play: u64,
+        /// How much was sent to the caller.
+        played_ms: u64,
+        /// Why it is over.
+        reason: PlayReason,
     },
     /// More audio came than the window allows; what was refused must be sent again.
     #[serde(rename = "audio.refused")]
@@ -365,6 +469,7 @@ impl Event {
         "call.media",
         "call.tone",
         "call.answered_by",
+        "call.announcement",
         "call.held",
         "call.reoffer",
         "call.transfer",
@@ -374,10 +479,14 @@ impl Event {
         "speech.start",
         "speech.stop",
         "transcript.partial",
+        "transcript.eager",
         "transcript.final",
+        "turn.resumed",
+        "turn.barge_in",
         "response.started",
         "response.progress",
         "response.finished",
+        "play.finished",
         "audio.refused",
         "account.state",
         "jack.state",
@@ -394,6 +503,7 @@ impl Event {
             | Self::CallMedia { call, .. }
             | Self::CallTone { call, .. }
             | Self::CallAnsweredBy { call, .. }
+            | Self::CallAnnouncement { call, .. }
             | Self::CallHeld { call, .. }
             | Self::CallReoffer { call, .. }
             | Self::CallTransfer { call, .. }
@@ -402,10 +512,14 @@ impl Event {
             | Self::SpeechStart { call, .. }
             | Self::SpeechStop { call, .. }
             | Self::TranscriptPartial { call, .. }
+            | Self::TranscriptEager { call, .. }
             | Self::TranscriptFinal { call, .. }
+            | Self::TurnResumed { call, .. }
+            | Self::TurnBargeIn { call }
             | Self::ResponseStarted { call, .. }
             | Self::ResponseProgress { call, .. }
             | Self::ResponseFinished { call, .. }
+            | Self::PlayFinished { call, .. }
             | Self::AudioRefused { call, .. } => Some(*call),
             Self::CallSummary(call) => Some(call.call),
             Self::AccountState { .. }

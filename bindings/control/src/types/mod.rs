@@ -8,6 +8,7 @@ mod error;
 mod event;
 mod message;
 mod method;
+mod schema;
 mod sound;
 mod status;
 
@@ -16,15 +17,18 @@ pub use call::{
     Speaker,
 };
 pub use error::{ApiError, ErrorCode};
-pub use event::{Event, MediaState, Notification, TransferState};
+pub use event::{Announcement, Event, MediaState, Notification, PlayReason, TransferState, Word};
 pub use message::{Id, Incoming, error_message, notification_message, request_message, result_message};
 pub use method::{
-    AudioClear, AudioHalt, AudioPosition, AudioResume, BridgeMode, CallAnswer, CallBridge, CallDial, CallDtmf, CallGet,
-    CallHangup, CallHold, CallList, CallListReply, CallProgress, CallReject, CallResume, CallTrace, CallTransfer,
-    CallTransferAccept, CallTransferReject, CallUnbridge, DaemonShutdown, DaemonStatus, DialReply, Done, EventFilter,
-    Hello, HelloReply, MediaSubscribe, MediaUnsubscribe, Method, PROTOCOL, Position, RecordPause, RecordResume,
-    RecordStart, RecordStartReply, RecordStop, Request, ResponseEnd, ResponseEndReply, ResponseStart,
-    ResponseStartReply, SipBan, SipBans, SipBansReply, SipUnban, SubscribeReply, TraceFormat, TraceMessage, TraceReply,
+    AudioClean, AudioClear, AudioDuck, AudioEffects, AudioHalt, AudioPosition, AudioResume, BridgeMode, CallAnswer,
+    CallBridge, CallDial, CallDtmf, CallGet, CallHangup, CallHold, CallList, CallListReply, CallProgress, CallReject,
+    CallResume, CallTrace, CallTransfer, CallTransferAccept, CallTransferReject, CallUnbridge, CleanReply,
+    DaemonShutdown, DaemonStatus, DialReply, Done, Effect, EventFilter, Hello, HelloReply, MAX_LIST, MediaSubscribe,
+    MediaUnsubscribe, Method, PROTOCOL, PlayFile, PlayMode, PlayReply, PlayStop, PlayTone, Position, RecognizedBy,
+    RecordPause, RecordResume, RecordStart, RecordStartReply, RecordStop, Request, ResponseEnd, ResponseEndReply,
+    ResponseStart, ResponseStartReply, SipBan, SipBans, SipBansReply, SipUnban, SubscribeReply, ToneName, ToneRegion,
+    TraceFormat, TraceMessage, TraceReply, TranscriptPush, TurnPolicy, TurnPolicyReply, TurnStyle, Voice,
 };
+pub use schema::protocol_schema;
 pub use sound::{AnsweredBy, Detect, DigitsVia, MediaReason, Tone};
-pub use status::{Account, AccountState, JackState, Status};
+pub use status::{Account, AccountState, JackState, MediaThread, Status};

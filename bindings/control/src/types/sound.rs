@@ -1,9 +1,10 @@
 //! What is heard besides words, and why nothing is heard: the small words of events and requests.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// The way a key goes or comes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum DigitsVia {
     /// As a telephone event (RFC 4733).
@@ -16,7 +17,7 @@ pub enum DigitsVia {
 }
 
 /// A tone that is no speech. A new one is read as `other`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Tone {
     /// It rings at the called.
@@ -39,7 +40,7 @@ pub enum Tone {
 }
 
 /// Who has answered.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum AnsweredBy {
     /// Somebody.
@@ -52,7 +53,7 @@ pub enum AnsweredBy {
 }
 
 /// Why audio does not come, or does not arrive at the far end. A new one is read as `other`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum MediaReason {
     /// Nothing comes at all.
@@ -75,7 +76,7 @@ pub enum MediaReason {
 }
 
 /// What a call listens for in the sound; what is absent is as configured (`[detect]`).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 pub struct Detect {
     /// Keys by their tones.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -1,10 +1,11 @@
 //! What `daemon.status` tells, and the states of the things around the calls.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 /// Whether an account can be called.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum AccountState {
     /// Its registrar knows where we are.
@@ -20,7 +21,7 @@ pub enum AccountState {
 }
 
 /// Whether calls run through JACK ports.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum JackState {
     /// Not configured, or no server found.
@@ -32,7 +33,7 @@ pub enum JackState {
 }
 
 /// One account in [`Status`].
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Account {
     /// Its name in the configuration.
     pub account: String,
@@ -64,8 +65,33 @@ impl Account {
     }
 }
 
-/// The answer to `daemon.status`. What is in `sip`, `jack` and `engine` may grow at any time.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+/// One media thread in [`Status`], since the daemon was started. A tick comes every 5 ms.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct MediaThread {
+    /// Its name, as in `top -H`.
+    pub thread: String,
+    /// Calls that it has.
+    pub calls: u64,
+    /// Ticks that it made.
+    pub ticks: u64,
+    /// Those that began more than 1 ms (1.024 ms) after they were due.
+    pub late_starts: u64,
+    /// The latest beginning of all.
+    pub latest_start_us: u64,
+    /// Ticks whose last packet left more than 2 ms after they were due.
+    pub late_ticks: u64,
+    /// Ticks that were left out after a stall.
+    pub skipped_ticks: u64,
+    /// Ticks that were still busy when the next was due.
+    pub overruns: u64,
+    /// Time spent on ticks.
+    pub busy_ms: u64,
+    /// The share of all time that this is, 0 to 1.
+    pub busy: f64,
+}
+
+/// The answer to `daemon.status`. What is in `sip`, `jack`, `ears` and `engine` may grow at any time.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Status {
     /// The daemon's version.
     pub version: String,
@@ -85,7 +111,13 @@ pub struct Status {
     /// Path of the speech model; absent when there are no ears.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub model: Option<String>,
-    /// Ticks, lateness, privileges, calls.
+    /// What the recogniser can still take, and what it has done.
+    #[serde(default)]
+    pub ears: Map<String, Value>,
+    /// Ticks, lateness, privileges, calls: of all media threads together.
     #[serde(default)]
     pub engine: Map<String, Value>,
+    /// Each media thread by itself.
+    #[serde(default)]
+    pub media_threads: Vec<MediaThread>,
 }

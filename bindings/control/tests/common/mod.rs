@@ -1,18 +1,22 @@
 //! A server on a socket of its own, driven step by step from the test. Only readiness is real; time is the test's.
 #![allow(dead_code)]
 
-use std::io::Read;
+use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use mr_sip_control::frame::{Decoder, Frame};
-use mr_sip_control::{Input, Server, ServerConfig};
-use serde_json::Value;
+use mr_sip_control::frame::{Decoder, Frame, write_json};
+use mr_sip_control::types::{CallId, DigitsVia, Event};
+use mr_sip_control::{ClientId, Input, Server, ServerConfig};
+use serde_json::{Value, json};
 use tempfile::TempDir;
 
 /// What is sure to come is waited for at most this long.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
+
+pub(crate) const C1: CallId = CallId(1);
+pub(crate) const C2: CallId = CallId(2);
 
 pub(crate) struct Daemon {
     pub(crate) server: Server,
@@ -115,4 +119,37 @@ impl Frames {
             other => panic!("wanted JSON, got {other:?}"),
         }
     }
+}
+
+/// A JSON frame.
+pub(crate) fn frame(value: &Value) -> Vec<u8> {
+    let mut out = Vec::new();
+    write_json(&mut out, value.to_string().as_bytes()).unwrap();
+    out
+}
+
+/// A request for a session, with these parameters besides.
+pub(crate) fn hello(params: Value) -> Value {
+    let mut all = json!({"client": "test", "protocol": 1});
+    all.as_object_mut().unwrap().extend(params.as_object().unwrap().clone());
+    json!({"jsonrpc": "2.0", "id": "hello", "method": "hello", "params": all})
+}
+
+/// Connects and says hello; gives the client's end, who it is to the server, and its token.
+pub(crate) fn join(daemon: &mut Daemon, params: Value) -> (Frames, ClientId, String) {
+    let mut frames = Frames::new(daemon.connect_raw());
+    frames.stream.write_all(&frame(&hello(params))).unwrap();
+    let Input::Connected { client, .. } = daemon.input(Instant::now()) else { panic!("no hello") };
+    let answer = frames.json();
+    (frames, client, answer["result"]["token"].as_str().unwrap().to_owned())
+}
+
+/// An event of a call.
+pub(crate) fn digit(call: CallId) -> Event {
+    Event::CallDtmf { call, digit: '5', duration_ms: 100, via: DigitsVia::Rfc4733 }
+}
+
+/// An event of no call.
+pub(crate) fn warning() -> Event {
+    Event::DaemonWarning { text: "look out".into() }
 }

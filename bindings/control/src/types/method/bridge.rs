@@ -1,12 +1,13 @@
 //! Requests that let calls hear one another.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{Done, Request};
 use crate::types::call::CallId;
 
 /// How two calls are bridged.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum BridgeMode {
     /// The far ends hear each other.
@@ -19,7 +20,7 @@ pub enum BridgeMode {
 }
 
 /// `call.bridge`: lets two calls hear each other. The agent of each goes on as before.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct CallBridge {
     /// Which call.
     pub call: CallId,
@@ -43,7 +44,7 @@ impl Request for CallBridge {
 }
 
 /// `call.unbridge`: lets two calls hear each other no longer.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct CallUnbridge {
     /// Which call.
     pub call: CallId,

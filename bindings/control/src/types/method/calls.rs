@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
@@ -21,7 +22,7 @@ const GAP_MS: RangeInclusive<u32> = 30..=8000;
 const DIAL_TIMEOUT_MS: RangeInclusive<u64> = 1_000..=600_000;
 
 /// `call.dial`.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct CallDial {
     /// A SIP URI, or what an account's dialling rules make one of.
     pub to: String,
@@ -80,7 +81,7 @@ fn headers(headers: &BTreeMap<String, String>) -> Result<(), String> {
 }
 
 /// The answer to [`CallDial`]: the call exists, all else comes as events.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct DialReply {
     /// The new call.
     pub call: CallId,
@@ -94,7 +95,7 @@ about_call! {
 }
 
 /// `call.hangup`: ends a call in whatever state it is.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct CallHangup {
     /// Which call.
     pub call: CallId,
@@ -116,7 +117,7 @@ impl Request for CallHangup {
 }
 
 /// `call.reject`: refuses an incoming call.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct CallReject {
     /// Which call.
     pub call: CallId,
@@ -139,7 +140,7 @@ impl Request for CallReject {
 }
 
 /// `call.dtmf`: presses keys, one after the other.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct CallDtmf {
     /// Which call.
     pub call: CallId,
@@ -191,18 +192,55 @@ impl Request for CallDtmf {
     }
 }
 
-/// `call.list`.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-pub struct CallList {}
+/// `call.list`: the first page of the calls, or the page after a call. [`crate::Client::calls`] reads all of them.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct CallList {
+    /// Only calls whose number is above this one's; it need not exist any more.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub after: Option<CallId>,
+    /// At most so many, 1 to [`MAX_LIST`]; as many as there may be when left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub limit: Option<u32>,
+}
+
+/// Most calls that one answer to [`CallList`] has.
+pub const MAX_LIST: u32 = 500;
 
 impl Request for CallList {
     const NAME: &'static str = "call.list";
     type Reply = CallListReply;
+
+    fn check(&self) -> Result<(), String> {
+        self.limit.map_or(Ok(()), |limit| within("limit", limit, &(1..=MAX_LIST)))
+    }
 }
 
 /// The answer to [`CallList`].
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct CallListReply {
-    /// Every call that has not ended, without transcripts.
+    /// Calls that have not ended, without transcripts, by their numbers.
     pub calls: Vec<Call>,
+    /// Whether there are more, to be asked for by [`CallList::after`] the last of these.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub more: bool,
+}
+
+/// What the calls of one answer may take as JSON, in bytes: well below a frame, whatever their metadata.
+const LIST_BYTES: usize = 512 * 1024;
+
+impl CallListReply {
+    /// The first of these calls, as many as one answer can have, and one at least.
+    pub fn page(calls: impl IntoIterator<Item = Call>, request: &CallList) -> Self {
+        let limit = request.limit.unwrap_or(MAX_LIST).min(MAX_LIST) as usize;
+        let (mut page, mut bytes) = (Self::default(), 0);
+        for call in calls {
+            bytes += serde_json::to_string(&call).map_or(0, |text| text.len());
+            if page.calls.len() == limit || (bytes > LIST_BYTES && !page.calls.is_empty()) {
+                page.more = true;
+                break;
+            }
+            page.calls.push(call);
+        }
+        page
+    }
 }

@@ -2,13 +2,14 @@
 
 use std::net::IpAddr;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{Done, Request};
 use crate::types::status::Status;
 
 /// `daemon.status`.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct DaemonStatus {}
 
 impl Request for DaemonStatus {
@@ -17,7 +18,7 @@ impl Request for DaemonStatus {
 }
 
 /// `daemon.shutdown`: hangs up all calls and ends the daemon.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct DaemonShutdown {}
 
 impl Request for DaemonShutdown {
@@ -26,7 +27,7 @@ impl Request for DaemonShutdown {
 }
 
 /// `sip.bans`: who is not heard for a while, for having offended.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct SipBans {}
 
 impl Request for SipBans {
@@ -35,14 +36,14 @@ impl Request for SipBans {
 }
 
 /// The answer to [`SipBans`].
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct SipBansReply {
     /// Those that end last come first.
     pub bans: Vec<SipBan>,
 }
 
 /// Somebody who is not heard.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct SipBan {
     /// An IPv4 address, or the first of an IPv6 network of 64 bits.
     pub address: IpAddr,
@@ -55,7 +56,7 @@ pub struct SipBan {
 }
 
 /// `sip.unban`: hears somebody again.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct SipUnban {
     /// Whom.
     pub address: IpAddr,

@@ -4,7 +4,7 @@
 macro_rules! about_call {
     ($($(#[$doc:meta])* $name:literal $kind:ident => $reply:ty),* $(,)?) => {$(
         $(#[$doc])*
-        #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+        #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
         pub struct $kind {
             /// Which call.
             pub call: CallId,

@@ -5,32 +5,40 @@ mod macros;
 mod bridge;
 mod calls;
 mod daemon;
+mod play;
 mod recording;
+mod sound;
 mod transfer;
+mod turns;
 mod voice;
 
 use std::ops::RangeInclusive;
 
+use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 pub use self::bridge::{BridgeMode, CallBridge, CallUnbridge};
 pub use self::calls::{
-    CallAnswer, CallDial, CallDtmf, CallGet, CallHangup, CallList, CallListReply, CallReject, DialReply,
+    CallAnswer, CallDial, CallDtmf, CallGet, CallHangup, CallList, CallListReply, CallReject, DialReply, MAX_LIST,
 };
 pub use self::daemon::{DaemonShutdown, DaemonStatus, SipBan, SipBans, SipBansReply, SipUnban};
+pub use self::play::{PlayFile, PlayMode, PlayReply, PlayStop, PlayTone, ToneName, ToneRegion};
 pub use self::recording::{RecordPause, RecordResume, RecordStart, RecordStartReply, RecordStop};
+pub use self::sound::{AudioClean, AudioEffects, CleanReply, Effect, Voice};
 pub use self::transfer::{
     CallHold, CallProgress, CallResume, CallTrace, CallTransfer, CallTransferAccept, CallTransferReject, TraceFormat,
     TraceMessage, TraceReply,
 };
+pub use self::turns::{RecognizedBy, TranscriptPush, TurnPolicy, TurnPolicyReply, TurnStyle};
 pub use self::voice::{
-    AudioClear, AudioHalt, AudioPosition, AudioResume, MediaSubscribe, MediaUnsubscribe, Position, ResponseEnd,
-    ResponseEndReply, ResponseStart, ResponseStartReply, SubscribeReply,
+    AudioClear, AudioDuck, AudioHalt, AudioPosition, AudioResume, MediaSubscribe, MediaUnsubscribe, Position,
+    ResponseEnd, ResponseEndReply, ResponseStart, ResponseStartReply, SubscribeReply,
 };
-use super::call::CallId;
+use super::call::{Call, CallId};
 use super::error::{ApiError, ErrorCode};
+use super::status::Status;
 
 /// The version of the protocol that is spoken here.
 pub const PROTOCOL: u32 = 1;
@@ -39,11 +47,11 @@ pub const PROTOCOL: u32 = 1;
 const MAX_NAME: usize = 512;
 
 /// One kind of request: its name and what comes back.
-pub trait Request: Serialize + DeserializeOwned {
+pub trait Request: Serialize + DeserializeOwned + JsonSchema {
     /// The method's name on the wire.
     const NAME: &'static str;
     /// The shape of its result.
-    type Reply: Serialize + DeserializeOwned;
+    type Reply: Serialize + DeserializeOwned + JsonSchema;
 
     /// Whether every field is within its bounds.
     ///
@@ -81,6 +89,11 @@ macro_rules! methods {
                         format!("there is no method {:?}", shorten(other)),
                     )),
                 }
+            }
+
+            /// Every method's name with the schemas of its parameters and its result.
+            pub(crate) fn schemas(generator: &mut SchemaGenerator) -> Vec<(&'static str, Schema, Schema)> {
+                vec![$(($name, generator.subschema_for::<$kind>(), generator.subschema_for::<$reply>())),*]
             }
 
             /// The name on the wire.
@@ -123,8 +136,16 @@ methods! {
     "audio.resume" AudioResume => Position,
     "audio.clear" AudioClear => Position,
     "audio.position" AudioPosition => Position,
+    "audio.duck" AudioDuck => Position,
+    "play.file" PlayFile => PlayReply,
+    "play.tone" PlayTone => PlayReply,
+    "play.stop" PlayStop => Done,
+    "audio.clean" AudioClean => CleanReply,
+    "audio.effects" AudioEffects => Done,
     "media.subscribe" MediaSubscribe => SubscribeReply,
     "media.unsubscribe" MediaUnsubscribe => Done,
+    "turn.policy" TurnPolicy => TurnPolicyReply,
+    "transcript.push" TranscriptPush => Done,
     "record.start" RecordStart => RecordStartReply,
     "record.pause" RecordPause => Done,
     "record.resume" RecordResume => Done,
@@ -185,11 +206,11 @@ fn name(field: &str, value: &str) -> Result<(), String> {
 }
 
 /// The result of what has nothing to tell: `{}`.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Done {}
 
 /// Which calls' events a client gets. Those of accounts, JACK and the daemon itself come with `own` and `all`.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum EventFilter {
     /// Of its own calls, and of those nobody owns yet.
@@ -202,7 +223,7 @@ pub enum EventFilter {
 }
 
 /// `hello`: the first request of a connection.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Hello {
     /// The client's name, for logs and `owner`.
     pub client: String,
@@ -229,7 +250,7 @@ impl Request for Hello {
 }
 
 /// The answer to [`Hello`].
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct HelloReply {
     /// `mr-sip`.
     pub server: String,

@@ -2,13 +2,14 @@
 
 use std::path::{Component, Path};
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{Done, Request, name};
 use crate::types::call::CallId;
 
 /// `record.start`: records a call from now on.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct RecordStart {
     /// Which call.
     pub call: CallId,
@@ -37,7 +38,7 @@ impl Request for RecordStart {
 }
 
 /// The answer to [`RecordStart`].
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct RecordStartReply {
     /// The file, as `call.recording` will name it.
     pub path: String,

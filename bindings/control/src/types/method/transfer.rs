@@ -1,5 +1,6 @@
 //! Requests about a call that is up: hold, resume, send its far end to somebody else, see its messages.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -10,7 +11,7 @@ use crate::types::call::CallId;
 macro_rules! forced {
     ($($(#[$doc:meta])* $name:literal $kind:ident),* $(,)?) => {$(
         $(#[$doc])*
-        #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+        #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
         pub struct $kind {
             /// Which call.
             pub call: CallId,
@@ -48,7 +49,7 @@ about_call! {
 }
 
 /// `call.transfer`: sends the far end to somebody else.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct CallTransfer {
     /// Which call's far end.
     pub call: CallId,
@@ -80,7 +81,7 @@ impl Request for CallTransfer {
 }
 
 /// `call.transfer_reject`: does not do what the far end asked for by `call.transfer` `requested`.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct CallTransferReject {
     /// Which call.
     pub call: CallId,
@@ -103,7 +104,7 @@ impl Request for CallTransferReject {
 }
 
 /// How a trace is written.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum TraceFormat {
     /// Arrows, for people.
@@ -116,7 +117,7 @@ pub enum TraceFormat {
 }
 
 /// `call.trace`: the SIP messages of a call that is up or has ended not long ago, without secrets.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct CallTrace {
     /// Which call.
     pub call: CallId,
@@ -131,7 +132,7 @@ impl Request for CallTrace {
 }
 
 /// The answer to [`CallTrace`]: one of `ladder`, `pcap` and `messages`, by the format.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct TraceReply {
     /// Which call.
     pub call: CallId,
@@ -152,7 +153,7 @@ pub struct TraceReply {
 }
 
 /// One SIP message.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct TraceMessage {
     /// Since the first one.
     pub at_ms: u64,

@@ -2,6 +2,7 @@
 
 use std::ops::RangeInclusive;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{Done, Request, within};
@@ -12,7 +13,7 @@ const MAX_TEXT: usize = 64 * 1024;
 const VOICE_RATE: RangeInclusive<u32> = 8_000..=48_000;
 
 /// `response.start`: opens a channel for one utterance of the agent.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct ResponseStart {
     /// Which call.
     pub call: CallId,
@@ -52,7 +53,7 @@ impl Request for ResponseStart {
 }
 
 /// The answer to [`ResponseStart`].
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct ResponseStartReply {
     /// The response's number.
     pub response: u64,
@@ -65,7 +66,7 @@ pub struct ResponseStartReply {
 }
 
 /// `response.end`: no more audio will come. What is queued plays out.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct ResponseEnd {
     /// Which call.
     pub call: CallId,
@@ -79,14 +80,14 @@ impl Request for ResponseEnd {
 }
 
 /// The answer to [`ResponseEnd`].
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct ResponseEndReply {
     /// What is still to be played.
     pub queued_ms: u64,
 }
 
 /// How far the agent's voice has come: the answer to `audio.halt`, `audio.resume`, `audio.clear` and `audio.position`.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Position {
     /// Whether a halt is in force.
     pub halted: bool,
@@ -103,8 +104,37 @@ pub struct Position {
     pub queued_ms: u64,
 }
 
+/// `audio.duck`: lowers the agent's voice while the caller may be speaking, or brings it back; nothing is lost.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct AudioDuck {
+    /// Which call.
+    pub call: CallId,
+    /// Lower, or as it was.
+    pub ducked: bool,
+    /// How much lower, 0 to 60 dB; as configured.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub depth_db: Option<f32>,
+    /// How long it takes to get there, 0 to 1000; as configured.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub down_ms: Option<u32>,
+    /// How long it takes to come back, 0 to 1000; as configured.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub up_ms: Option<u32>,
+}
+
+impl Request for AudioDuck {
+    const NAME: &'static str = "audio.duck";
+    type Reply = Position;
+
+    fn check(&self) -> Result<(), String> {
+        self.depth_db.map_or(Ok(()), |db| within("depth_db", db, &(0.0..=60.0)))?;
+        self.down_ms.map_or(Ok(()), |ms| within("down_ms", ms, &(0..=1_000)))?;
+        self.up_ms.map_or(Ok(()), |ms| within("up_ms", ms, &(0..=1_000)))
+    }
+}
+
 /// `media.subscribe`: the caller's audio, as frames from the server.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct MediaSubscribe {
     /// Which call.
     pub call: CallId,
@@ -129,14 +159,14 @@ impl Request for MediaSubscribe {
 }
 
 /// The answer to [`MediaSubscribe`].
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct SubscribeReply {
     /// What the audio frames come on.
     pub channel: u16,
 }
 
 /// `media.unsubscribe`.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct MediaUnsubscribe {
     /// The channel that `media.subscribe` gave.
     pub channel: u16,
