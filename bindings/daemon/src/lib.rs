@@ -6,6 +6,7 @@
 //! | [`serve`] | `mr-sip serve`: the switchboard between the rooms and the control socket |
 //! | [`demo`] | `mr-sip demo`: a whole call on this machine, judged at its end |
 //! | [`cli`] | `call`, `answer`, `ps`, `watch`, `hangup`, `dtmf`: clients of the control socket |
+//! | [`models_command`] | `mr-sip models`: the speech models that are there |
 //! | [`doctor`] | `mr-sip doctor`: what is missing on this machine, each with its fix |
 //! | [`exit`] | what the exit codes mean |
 
@@ -15,4 +16,5 @@ pub mod config_command;
 pub mod demo;
 pub mod doctor;
 pub mod exit;
+pub mod models_command;
 pub mod serve;

@@ -1,5 +1,6 @@
 //! `mr-sip`: an AI agent's telephone.
 
+use std::io::Write as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -7,7 +8,7 @@ use clap::{Parser, Subcommand};
 use mr_sip::config::{Config, process_environment};
 use mr_sip::config_command::ConfigCommand;
 use mr_sip::exit::Exit;
-use mr_sip::{cli, config_command, demo, doctor, serve};
+use mr_sip::{cli, config_command, demo, doctor, models_command, serve};
 
 /// Counts what a real-time thread must never do; see `daemon.status`.
 #[global_allocator]
@@ -42,6 +43,10 @@ enum Command {
     /// Show, check or create the configuration
     #[command(subcommand)]
     Config(ConfigCommand),
+    /// Print the control protocol as JSON Schema: every method, event and error
+    Api,
+    /// List the speech models that are there: which can be used, and which one is
+    Models,
     #[command(flatten)]
     Client(cli::Command),
 }
@@ -61,11 +66,28 @@ fn main() -> ExitCode {
                 error.exit()
             }
         }),
+        Command::Api => api(),
+        Command::Models => with_config(&arguments, |config| models_command::run(&config, arguments.json)),
         Command::Client(command) => {
             with_config(&arguments, |config| cli::run(command, config.control.socket.as_deref(), arguments.json))
         }
     };
     exit.into()
+}
+
+/// Needs neither a configuration nor a daemon.
+fn api() -> Exit {
+    let mut schema = control::types::protocol_schema();
+    schema["version"] = env!("CARGO_PKG_VERSION").into();
+    // a pipe that is closed early (`mr-sip api | head`) is no error
+    match writeln!(std::io::stdout().lock(), "{schema:#}") {
+        Ok(()) => Exit::Ok,
+        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Exit::Ok,
+        Err(error) => {
+            eprintln!("mr-sip: {error}");
+            Exit::Error
+        }
+    }
 }
 
 fn with_config(arguments: &Arguments, run: impl FnOnce(Config) -> Exit) -> Exit {

@@ -11,7 +11,8 @@ use std::time::{Duration, Instant};
 use control::client::Message;
 use control::types::{
     AudioPosition, Call, CallAnswer, CallDial, CallDtmf, CallGet, CallHangup, CallId, CallState, Cause, DaemonStatus,
-    Encoding, Event, EventFilter, JackState, ResponseEnd, ResponseStart, Speaker,
+    Encoding, ErrorCode, Event, EventFilter, JackState, RecognizedBy, ResponseEnd, ResponseStart, Speaker,
+    TranscriptPush, TurnPolicy, TurnStyle,
 };
 use control::{Client, ControlError};
 use mr_sip::demo::far_end::{FarEnd, Role, read_wav};
@@ -47,7 +48,9 @@ struct Site {
 impl Site {
     fn new(jack: Option<Jack>, environment: &[(&str, &str)]) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let jackd = jack.map(|jack| Jackd::start(jack.name, jack.rate, jack.period, folder.path()).unwrap());
+        // two runs of the tests on one machine do not meet in one server
+        let name = |jack: &Jack| format!("{}_{}", jack.name, std::process::id());
+        let jackd = jack.map(|jack| Jackd::start(&name(&jack), jack.rate, jack.period, folder.path()).unwrap());
         let setup = DaemonSetup {
             program: Some(Path::new(env!("CARGO_BIN_EXE_mr-sip"))),
             jack_server: jackd.as_ref().map(Jackd::name),
@@ -294,6 +297,62 @@ fn a_panic_in_a_whisper_worker_costs_neither_the_call_nor_the_words() {
 }
 
 #[test]
+fn a_client_recognises_a_call_in_the_daemons_place_and_sets_whose_turn_it_is() {
+    let site = Site::new(None, &[]);
+    let mut client = site.client();
+    let script = site.script(&[(2.0, "four two seven one")], 8.0);
+    let _caller = site.caller(&script);
+    let call = incoming(&mut client);
+    let push = TranscriptPush { call, text: "I hear it thus".into(), settled: true, end_of_turn: false };
+    let Err(ControlError::Api(error)) = client.request(&push) else { panic!("not its recogniser yet") };
+    assert_eq!(error.code(), Some(ErrorCode::WrongState), "{error:?}");
+    let wrong = TurnPolicy { language: Some("klingon".into()), ..TurnPolicy::new(call) };
+    let Err(ControlError::Api(error)) = client.request(&wrong) else { panic!("no such language") };
+    assert!(error.message.contains("klingon"), "{error:?}");
+    let policy = TurnPolicy {
+        style: Some(TurnStyle::Quick),
+        recognizer: Some(RecognizedBy::Client),
+        barge_in_words: Some(2),
+        ..TurnPolicy::new(call)
+    };
+    let reply = client.request(&policy).unwrap();
+    assert_eq!((reply.end_of_turn_ms, reply.barge_in_words, reply.recognizer), (400, 2, RecognizedBy::Client));
+    assert_eq!(client.request(&TurnPolicy::new(call)).unwrap(), reply, "and so it stays");
+    wait_for(&mut client, "the end of the caller's words", |event| {
+        matches!(event, Event::SpeechStop { .. }).then_some(())
+    });
+    client.request(&push).unwrap();
+    assert_eq!(final_text(&mut client), "I hear it thus");
+    client.request(&CallHangup::new(call)).unwrap();
+    let lines = summary(&mut client).transcript.unwrap();
+    assert_eq!(lines[0].text.as_deref(), Some("I hear it thus"));
+}
+
+#[test]
+fn a_sign_of_listening_does_not_stop_the_agent_where_words_are_asked_for_and_a_word_does() {
+    let site = Site::new(None, &[]);
+    let mut client = site.client();
+    let script = site.script(&[(3.0, "okay"), (3.0, "stop please")], 8.0);
+    let _caller = site.caller(&script);
+    let call = incoming(&mut client);
+    client.request(&TurnPolicy { barge_in_words: Some(1), ..TurnPolicy::new(call) }).unwrap();
+    let long = site.say(
+        "this is a very long answer, which goes on and on, and nobody wants to hear all of it, because it never comes to \
+         its point, and it still does not, although it has been speaking for so long already, and there is more of it",
+    );
+    let response = speak(&mut client, call, &long, "a long answer");
+    let (text, backchannel) = wait_for(&mut client, "the first word", |event| match event {
+        Event::TurnBargeIn { .. } => panic!("a sign of listening stopped the agent"),
+        Event::TranscriptFinal { text, backchannel, .. } if !text.is_empty() => Some((text.clone(), *backchannel)),
+        _ => None,
+    });
+    assert!(text == "okay" && backchannel, "{text}");
+    wait_for(&mut client, "the barge-in", |event| matches!(event, Event::TurnBargeIn { .. }).then_some(()));
+    let (played_ms, interrupted) = finished(&mut client, response);
+    assert!(interrupted && played_ms > 3_000, "{played_ms} ms were played");
+}
+
+#[test]
 fn the_agents_voice_stops_when_the_caller_speaks_and_the_position_is_what_was_heard() {
     let site = Site::new(None, &[]);
     let mut client = site.client();
@@ -355,6 +414,9 @@ fn garbage_on_the_sip_port_leaves_a_call_alone() {
     assert_eq!(word_errors("four two seven one", &text), 0, "understood: {text}");
     let status = client.request(&DaemonStatus {}).unwrap();
     assert_eq!(status.engine["allocation_violations"], 0);
+    let threads = &status.media_threads;
+    assert_eq!(threads.iter().map(|thread| thread.calls).sum::<u64>(), 1);
+    assert!(threads.iter().all(|thread| thread.ticks > 0 && (0.0..1.0).contains(&thread.busy)), "{threads:?}");
     client.request(&CallHangup::new(call)).unwrap();
     assert_eq!(summary(&mut client).cause, Some(Cause::Hangup));
 }

@@ -2,154 +2,19 @@
 //!
 //! Nothing is waited for by the clock alone: each test waits for an event, within a limit that only a broken daemon reaches.
 
-use std::net::UdpSocket;
-use std::path::Path;
+mod site;
+
+use std::net::{Ipv4Addr, UdpSocket};
 use std::time::{Duration, Instant};
 
-use control::client::Message;
+use control::ControlError;
 use control::types::{
-    ApiError, BridgeMode, Call, CallAnswer, CallBridge, CallDial, CallDtmf, CallGet, CallHangup, CallHold, CallId,
-    CallProgress, CallResume, CallState, CallTrace, CallTransfer, CallTransferAccept, CallUnbridge, Cause, Done,
-    Encoding, ErrorCode, Event, EventFilter, Hold, MediaSubscribe, MediaUnsubscribe, RecordPause, RecordResume,
-    RecordStart, RecordStop, RecordingState, ResponseEnd, ResponseStart, SipBans, SipUnban, TraceFormat, TransferState,
+    BridgeMode, CallAnswer, CallBridge, CallDtmf, CallGet, CallHangup, CallHold, CallId, CallProgress, CallResume,
+    CallState, CallTrace, CallTransfer, CallTransferAccept, CallUnbridge, Cause, Done, ErrorCode, Event, Hold,
+    RecordPause, RecordResume, RecordStart, RecordStop, RecordingState, SipBans, SipUnban, TraceFormat, TransferState,
 };
-use control::{Client, ControlError};
-use mr_sip::demo::servers::{Daemon, DaemonSetup};
-
-const LIMIT: Duration = Duration::from_secs(60);
-
-struct Site {
-    daemon: Daemon,
-    client: Client,
-    _folder: tempfile::TempDir,
-}
-
-impl Site {
-    /// A daemon that answers calls by itself.
-    fn answering() -> Self {
-        Self::new(&DaemonSetup { incoming: "auto", ..DaemonSetup::default() })
-    }
-
-    /// A daemon that asks us.
-    fn asking() -> Self {
-        Self::new(&DaemonSetup::default())
-    }
-
-    fn new(setup: &DaemonSetup<'_>) -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        let program = Some(Path::new(env!("CARGO_BIN_EXE_mr-sip")));
-        let setup = DaemonSetup { program, record: false, ..setup.clone() };
-        let daemon = Daemon::start(folder.path(), &setup).unwrap();
-        let client = daemon.connect("test", EventFilter::All).unwrap();
-        Self { daemon, client, _folder: folder }
-    }
-
-    fn uri(&self) -> String {
-        format!("sip:agent@{}", self.daemon.sip_address())
-    }
-
-    /// Waits for the first event that `wanted` makes something of.
-    fn wait<T>(&mut self, what: &str, mut wanted: impl FnMut(&Event) -> Option<T>) -> T {
-        let deadline = Instant::now() + LIMIT;
-        let mut seen = Vec::new();
-        loop {
-            match self.client.next_message(deadline).unwrap() {
-                Some(Message::Event(notification)) => {
-                    if let Some(found) = wanted(&notification.event) {
-                        return found;
-                    }
-                    seen.push(notification.event);
-                }
-                Some(_) => {}
-                None => panic!("{what} did not come; instead came {seen:#?}\n{}", self.daemon.log()),
-            }
-        }
-    }
-
-    fn state(&mut self, wanted: CallState) -> CallId {
-        self.wait(&format!("the state {wanted}"), |event| match event {
-            Event::CallState { call, state, .. } if *state == wanted => Some(*call),
-            _ => None,
-        })
-    }
-
-    fn hold(&mut self) -> Option<Hold> {
-        self.wait("a hold", |event| match event {
-            Event::CallHeld { hold, .. } => Some(*hold),
-            _ => None,
-        })
-    }
-
-    fn ended(&mut self) -> Call {
-        self.wait("the summary", |event| match event {
-            Event::CallSummary(call) => Some((**call).clone()),
-            _ => None,
-        })
-    }
-
-    fn dial(&mut self, to: &str) -> CallId {
-        self.client.request(&CallDial { to: to.to_owned(), ..CallDial::default() }).unwrap().call
-    }
-
-    fn refused(&mut self, to: &str) -> ApiError {
-        match self.client.request(&CallDial { to: to.to_owned(), ..CallDial::default() }) {
-            Err(ControlError::Api(error)) => error,
-            other => panic!("{other:?}"),
-        }
-    }
-
-    /// Says a second of noise on one call; whether it is heard on each of the others in the second and a half that follows.
-    fn hear(&mut self, speaker: CallId, others: &[CallId]) -> Vec<bool> {
-        let channels: Vec<u16> = others
-            .iter()
-            .map(|&call| {
-                let request = MediaSubscribe { call, rate: 8_000, encoding: Encoding::S16 };
-                self.client.request(&request).unwrap().channel
-            })
-            .collect();
-        self.start_speaking(speaker);
-        let mut left = vec![12_000_usize; channels.len()];
-        let mut loud = vec![0; channels.len()];
-        let deadline = Instant::now() + LIMIT;
-        while left.iter().any(|&left| left > 0) {
-            let message = self.client.next_message(deadline).unwrap().expect("audio");
-            let Message::Audio { channel, samples, .. } = message else { continue };
-            let Some(index) = channels.iter().position(|&other| other == channel) else { continue };
-            let pcm = samples.chunks_exact(2).map(|pair| i16::from_le_bytes([pair[0], pair[1]]));
-            loud[index] += pcm.filter(|sample| sample.unsigned_abs() > 1_000).count();
-            left[index] = left[index].saturating_sub(samples.len() / 2);
-        }
-        for channel in channels {
-            self.client.request(&MediaUnsubscribe { channel }).unwrap();
-        }
-        loud.iter().map(|&loud| loud > 800).collect()
-    }
-
-    /// Says a second of noise and waits until it was sent.
-    fn speak(&mut self, call: CallId) {
-        let started = self.start_speaking(call);
-        self.wait("the end of a response", |event| {
-            matches!(event, Event::ResponseFinished { response, .. } if *response == started).then_some(())
-        });
-    }
-
-    /// Says a second of noise; the response that it is.
-    fn start_speaking(&mut self, call: CallId) -> u64 {
-        let reply = self.client.request(&ResponseStart::new(call)).unwrap();
-        let samples: Vec<u8> =
-            (0..8000_i32).flat_map(|n| ((n.wrapping_mul(7919) % 6000) as i16).to_le_bytes()).collect();
-        self.client.send_audio(reply.channel, Encoding::S16, reply.generation, 0, &samples).unwrap();
-        self.client.request(&ResponseEnd { call, response: reply.response }).unwrap();
-        reply.response
-    }
-}
-
-/// A call that `ours` makes and `theirs` answers by itself; its number at either end.
-fn connect(ours: &mut Site, theirs: &mut Site) -> (CallId, CallId) {
-    let call = ours.dial(&theirs.uri());
-    ours.state(CallState::Answered);
-    (call, theirs.state(CallState::Answered))
-}
+use mr_sip::demo::servers::DaemonSetup;
+use site::{Site, connect};
 
 #[test]
 fn a_call_is_held_and_resumed_and_both_ends_know() {
@@ -372,6 +237,40 @@ fn case_44_without_a_port_a_caller_is_told_to_come_again() {
     ours.client.request(&CallHangup::new(call)).unwrap();
     theirs.ended();
     connect(&mut ours, &mut theirs);
+}
+
+/// Case 44 again: calls are allowed, and the ports are used up. On an address of its own, where nobody else takes ports.
+#[test]
+fn case_44_when_rtp_ports_are_used_up_a_caller_is_told_to_come_again() {
+    let more = "[dialing]\ncalls_per_second = 0";
+    let mut ours = Site::new(&DaemonSetup { more, ..DaemonSetup::default() });
+    let address = Ipv4Addr::new(127, 0, 44, 1).into();
+    let mut theirs = Site::new(&DaemonSetup { incoming: "auto", rtp_pairs: 2, address, ..DaemonSetup::default() });
+    let (call, _) = connect(&mut ours, &mut theirs);
+    connect(&mut ours, &mut theirs);
+    for _ in 0..5 {
+        ours.dial(&theirs.uri());
+        let refused = ours.ended();
+        assert_eq!((refused.status, refused.cause), (Some(503), Some(Cause::Rejected)));
+    }
+    ours.client.request(&CallHangup::new(call)).unwrap();
+    theirs.ended();
+    // the ports rest for a while after their call (case 38)
+    let deadline = Instant::now() + Duration::from_secs(20);
+    loop {
+        let next = ours.dial(&theirs.uri());
+        let answered = ours.wait("an answer or a refusal", |event| match event {
+            Event::CallState { call, state: CallState::Answered, .. } if *call == next => Some(true),
+            Event::CallState { call, state: CallState::Ended, .. } if *call == next => Some(false),
+            _ => None,
+        });
+        if answered {
+            break;
+        }
+        assert!(Instant::now() < deadline, "the ports come back");
+        // every call that is refused uses a pair of ours, which rests too
+        std::thread::sleep(Duration::from_millis(100));
+    }
 }
 
 #[test]

@@ -1,8 +1,8 @@
 //! Events in words: a ladder with the far end on the left and us on the right.
 
 use control::types::{
-    Account, AccountState, AnsweredBy, BridgeMode, Call, CallState, Direction, Event, Hold, JackState, MediaState,
-    Speaker, Tone, TransferState,
+    Account, AccountState, Announcement, AnsweredBy, BridgeMode, Call, CallState, Direction, Event, Hold, JackState,
+    MediaState, Speaker, Tone, TransferState,
 };
 
 use super::console::{Look, clean};
@@ -93,9 +93,16 @@ pub(super) fn event(event: &Event) -> Shown {
             };
             Shown::Line(STATE, format!("──▶ {who} ({:.0} % sure, after {})", confidence * 100.0, seconds(*after_ms)))
         }
+        Event::CallAnnouncement { kind, confidence, .. } => {
+            let what = match kind {
+                Announcement::Voicemail => "a voicemail's greeting",
+                Announcement::Hold => "a queue, or \"please hold\"",
+            };
+            Shown::Line(STATE, format!("──▶ {what} ({:.0} % sure)", confidence * 100.0))
+        }
         Event::CallMedia { state: MediaState::Found, .. } => Shown::Line(STATE, "audio arrives again".into()),
         Event::SpeechStart { .. } => Shown::Passing("…".into()),
-        Event::TranscriptPartial { text, .. } => Shown::Passing(clean(text)),
+        Event::TranscriptPartial { text, .. } | Event::TranscriptEager { text, .. } => Shown::Passing(clean(text)),
         // a noise that was taken for speech, and in which nothing was understood
         Event::TranscriptFinal { text, .. } if text.is_empty() => Shown::Nothing,
         Event::TranscriptFinal { text, latency_ms, .. } => {

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use control::types::{Call, CallList, Direction, EventFilter};
+use control::types::{Call, CallListReply, Direction, EventFilter};
 
 use super::connect;
 use super::console::{Console, clean};
@@ -11,7 +11,7 @@ use super::failure::Failure;
 use crate::exit::Exit;
 
 pub(super) fn run(socket: &Path, console: &mut Console<'_>) -> Result<Exit, Failure> {
-    let reply = connect(socket, EventFilter::None)?.request(&CallList {})?;
+    let reply = CallListReply { calls: connect(socket, EventFilter::None)?.calls()?, more: false };
     if console.json() {
         console.json_line(&reply)?;
     } else if reply.calls.is_empty() {

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use control::Client;
 use control::client::Message;
-use control::types::{CallAnswer, CallDial, CallId, CallList, CallState, Event, EventFilter};
+use control::types::{CallAnswer, CallDial, CallId, CallState, Event, EventFilter};
 
 use super::console::{Console, Interrupts};
 use super::failure::Failure;
@@ -55,7 +55,7 @@ pub(super) fn answer(
 
 /// The call that has been ringing for longest, else the next one; `None` when the user does not want to wait any more.
 fn ringing(client: &mut Client, console: &mut Console<'_>, interrupts: &Interrupts) -> Result<Option<CallId>, Failure> {
-    let calls = client.request(&CallList {})?.calls;
+    let calls = client.calls()?;
     let waiting = calls.iter().filter(|call| call.state == CallState::Incoming).min_by_key(|call| call.started_unix_ms);
     if let Some(call) = waiting {
         return Ok(Some(call.call));

@@ -186,6 +186,7 @@ fn a_call_is_shown_as_it_goes_and_told_of_at_its_end() {
                     call,
                     utterance,
                     text: text(),
+                    confirmed: 0,
                     start_ms: 1500,
                     end_ms: 2000,
                     latency_ms: 90,
@@ -197,9 +198,12 @@ fn a_call_is_shown_as_it_goes_and_told_of_at_its_end() {
                     call,
                     utterance,
                     text: text(),
+                    as_eager: false,
+                    backchannel: false,
                     start_ms: 1500,
                     end_ms: 2500,
                     latency_ms: 400,
+                    words: Vec::new(),
                 },
                 Some(2900),
             );
@@ -396,7 +400,7 @@ fn ps_is_a_table_or_the_protocols_own_object() {
         if let Input::Request { id, .. } = input {
             let evil =
                 Call { direction: Direction::In, from: "Bob\x1b[2J".into(), owner: None, ..call(CallState::Incoming) };
-            server.respond(&id, Ok(CallListReply { calls: vec![call(CallState::Answered), evil] }));
+            server.respond(&id, Ok(CallListReply { calls: vec![call(CallState::Answered), evil], more: false }));
         }
     });
     let ran = run(&daemon.socket, "ps");
@@ -414,7 +418,7 @@ fn ps_shows_who_holds_a_call_and_that_it_is_encrypted() {
         if let Input::Request { id, .. } = input {
             let srtp = Some("AES_CM_128_HMAC_SHA1_80".into());
             let held = Call { hold: Some(Hold::FarEnd), srtp, ..call(CallState::Answered) };
-            server.respond(&id, Ok(CallListReply { calls: vec![held] }));
+            server.respond(&id, Ok(CallListReply { calls: vec![held], more: false }));
         }
     });
     let ran = run(&daemon.socket, "ps");

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use control::Client;
 use control::client::Message;
-use control::types::{Call, CallGet, CallId, CallList, CallState, Direction, Event, EventFilter, notification_message};
+use control::types::{Call, CallGet, CallId, CallState, Direction, Event, EventFilter, notification_message};
 
 use super::connect;
 use super::console::{Console, Interrupts, Look, clean, fit, fit_end};
@@ -28,7 +28,7 @@ const LOG_LINES: usize = 200;
 
 pub(super) fn run(socket: &Path, console: &mut Console<'_>, interrupts: &Interrupts) -> Result<Exit, Failure> {
     let mut client = connect(socket, EventFilter::All)?;
-    let calls = client.request(&CallList {})?.calls;
+    let calls = client.calls()?;
     let json = console.json();
     let table = console.out_look().terminal.filter(|_| !json);
     let mut board = Board::default();

@@ -31,6 +31,26 @@ impl Checker<'_> {
         let within = |key, value, range, unit| self.within(key, value, &range, unit);
         within("control.grace_s", config.control.grace_s, 0..=3600, "seconds")?;
         within("turns.end_of_turn_ms", config.turns.end_of_turn_ms, 200..=5000, "milliseconds")?;
+        within("turns.barge_in_ms", config.turns.barge_in_ms, 40..=5000, "milliseconds")?;
+        within("turns.barge_in_sure_ms", config.turns.barge_in_sure_ms, 40..=5000, "milliseconds")?;
+        within("turns.barge_in_words", config.turns.barge_in_words as u64, 0..=10, "; 0: the voice alone")?;
+        if let Err(error) = asr::whisper::check_language(&config.asr.language) {
+            return self.refuse("asr.language", format!("{:?}", config.asr.language), &error.to_string());
+        }
+        within("asr.url_timeout_s", config.asr.url_timeout_s, 1..=60, "seconds")?;
+        if let Some(path) = &config.asr.url_ca
+            && let Err(error) = std::fs::File::open(path)
+        {
+            return self.refuse("asr.url_ca", path.display().to_string(), &format!("cannot be read: {error}"));
+        }
+        if let Some(Err(error)) = crate::serve::http_recognizers(config) {
+            return self.refuse("asr.url", format!("{:?}", config.asr.url), &error.to_string());
+        }
+        let voice = &config.voice;
+        within("voice.duck_db", voice.duck_db.into(), 0..=60, "dB")?;
+        within("voice.duck_ms", voice.duck_ms.into(), 0..=1000, "milliseconds")?;
+        within("voice.restore_ms", voice.restore_ms.into(), 0..=1000, "milliseconds")?;
+        within("voice.fade_ms", voice.fade_ms.into(), 0..=1000, "milliseconds")?;
         for (nth, account) in config.accounts.iter().enumerate() {
             if config.accounts[..nth].iter().any(|other| other.name == account.name) {
                 return self.refuse_in(

@@ -25,8 +25,8 @@ use self::account::ENVIRONMENT_ACCOUNT;
 pub use self::account::{Account, Transport};
 pub use self::dialing::{Dialing, Emergency};
 pub use self::rooms::{
-    Asr, CodecName, Control, Detect, DigitsWithoutEvents, InbandDigits, Jack, JackClients, JackConnect, JackMode,
-    Media, Recording, Srtp, Turns,
+    Asr, Clean, CodecName, Control, Detect, DigitsWithoutEvents, InbandDigits, Jack, JackClients, JackConnect,
+    JackMode, Media, Packets, Recording, SpeechDetector, Srtp, TurnStyle, Turns, Voice,
 };
 pub use self::secret::Secret;
 pub use self::sip::{IncomingPolicy, ReferPolicy, Sip, Strangers};
@@ -57,10 +57,12 @@ pub struct Config {
     pub accounts: Vec<Account>,
     pub dialing: Dialing,
     pub media: Media,
+    pub clean: Clean,
     pub jack: Jack,
     pub asr: Asr,
     pub turns: Turns,
     pub detect: Detect,
+    pub voice: Voice,
     pub recording: Recording,
     pub control: Control,
 }
@@ -145,6 +147,9 @@ impl Config {
         }
         if let Some(model) = environment("WHISPER_MODEL") {
             self.asr.model = model;
+        }
+        if let Some(key) = environment("MR_SIP_ASR_KEY") {
+            self.asr.url_key = key.into();
         }
         if let Some(folder) = environment("AUDIO_DIR") {
             self.recording.folder = Some(folder.into());

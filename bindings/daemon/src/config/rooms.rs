@@ -1,10 +1,13 @@
-//! The tables that are a handful of keys each: `[media]`, `[jack]`, `[asr]`, `[turns]`, `[detect]`, `[recording]`, `[control]`.
+//! The tables that are a handful of keys each: `[media]`, `[jack]`, `[asr]`, `[turns]`,
+//! `[detect]`, `[voice]`, `[clean]`, `[recording]`, `[control]`.
 
 use std::net::IpAddr;
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
+
+use super::secret::Secret;
 
 /// RTP and the media thread.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -15,9 +18,11 @@ pub struct Media {
     pub rtp_ports: RangeInclusive<u16>,
     pub codecs: Vec<CodecName>,
     pub ptime_ms: u8,
+    pub comfort_noise: bool,
     pub srtp: Srtp,
     pub cores: Vec<usize>,
     pub realtime: bool,
+    pub packets: Packets,
     pub lost_after_s: u64,
     pub digits_without_events: DigitsWithoutEvents,
 }
@@ -29,9 +34,11 @@ impl Default for Media {
             rtp_ports: 20000..=29999,
             codecs: vec![CodecName::Pcmu, CodecName::Pcma, CodecName::Opus, CodecName::G722],
             ptime_ms: 20,
+            comfort_noise: false,
             srtp: Srtp::Off,
             cores: Vec::new(),
             realtime: true,
+            packets: Packets::Auto,
             lost_after_s: 30,
             digits_without_events: DigitsWithoutEvents::Info,
         }
@@ -60,6 +67,18 @@ pub enum Srtp {
     Required,
 }
 
+/// How the media thread reads and writes its sockets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Packets {
+    /// By io_uring where it works.
+    Auto,
+    /// A system call for each.
+    Plain,
+    /// By io_uring; `doctor` warns where it does not work.
+    IoUring,
+}
+
 /// `"20000-29999"` in the file, a range in the program.
 mod port_range {
     use std::ops::RangeInclusive;
@@ -81,6 +100,16 @@ mod port_range {
                 ))
             })
     }
+}
+
+/// What is done to callers' audio before it is recognised, until a client says otherwise.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Clean {
+    pub dc: bool,
+    pub echo: bool,
+    pub noise: bool,
+    pub agc: bool,
 }
 
 /// Whether calls appear as ports of a JACK server.
@@ -146,13 +175,46 @@ impl Default for Jack {
 pub struct Asr {
     pub model: String,
     pub models_folder: Option<PathBuf>,
+    pub language: String,
+    pub vocabulary: Vec<String>,
     pub workers: usize,
     pub partial_interval_ms: u64,
+    pub refuse_when_full: bool,
+    pub detector: SpeechDetector,
+    pub url: String,
+    pub url_model: String,
+    pub url_key: Secret,
+    pub url_timeout_s: u64,
+    pub url_ca: Option<PathBuf>,
+}
+
+/// What tells speech from other sounds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum SpeechDetector {
+    /// webrtc-vad.
+    Webrtc,
+    /// earshot, a neural network.
+    Earshot,
 }
 
 impl Default for Asr {
     fn default() -> Self {
-        Self { model: "telephone-en".to_owned(), models_folder: None, workers: 0, partial_interval_ms: 500 }
+        Self {
+            model: "telephone-en".to_owned(),
+            models_folder: None,
+            language: "en".to_owned(),
+            vocabulary: Vec::new(),
+            workers: 0,
+            partial_interval_ms: 500,
+            refuse_when_full: true,
+            detector: SpeechDetector::Webrtc,
+            url: String::new(),
+            url_model: "whisper-1".to_owned(),
+            url_key: Secret::default(),
+            url_timeout_s: 10,
+            url_ca: None,
+        }
     }
 }
 
@@ -160,13 +222,36 @@ impl Default for Asr {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Turns {
+    pub style: TurnStyle,
     pub end_of_turn_ms: u64,
     pub barge_in: bool,
+    pub barge_in_ms: u64,
+    pub barge_in_words: usize,
+    pub barge_in_sure_ms: u64,
+}
+
+/// How callers are expected to talk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum TurnStyle {
+    /// Free talk.
+    Open,
+    /// Answers of a word or two.
+    Quick,
+    /// Numbers, dictated in groups.
+    Digits,
 }
 
 impl Default for Turns {
     fn default() -> Self {
-        Self { end_of_turn_ms: 500, barge_in: true }
+        Self {
+            style: TurnStyle::Open,
+            end_of_turn_ms: 500,
+            barge_in: true,
+            barge_in_ms: 120,
+            barge_in_words: 0,
+            barge_in_sure_ms: 1200,
+        }
     }
 }
 
@@ -205,6 +290,23 @@ pub struct Detect {
 impl Default for Detect {
     fn default() -> Self {
         Self { digits: InbandDigits::Auto, progress: true, answered_by: true, after_answer_s: 30 }
+    }
+}
+
+/// The agent's voice and what is played beside it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Voice {
+    pub duck_db: u32,
+    pub duck_ms: u32,
+    pub restore_ms: u32,
+    pub fade_ms: u32,
+    pub folder: Option<PathBuf>,
+}
+
+impl Default for Voice {
+    fn default() -> Self {
+        Self { duck_db: 18, duck_ms: 10, restore_ms: 30, fade_ms: 20, folder: None }
     }
 }
 

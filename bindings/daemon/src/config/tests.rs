@@ -177,6 +177,12 @@ fn half_a_tls_listener_is_refused() {
     assert!(error.contains("line 2: sip.tls_ca") && error.contains("cannot be read"), "{error}");
 }
 
+#[test]
+fn an_authority_of_the_recogniser_that_cannot_be_read_is_refused() {
+    let error = error_of("[asr]\nurl = \"https://localhost/v1\"\nurl_ca = \"/nonexistent/ca.pem\"\n");
+    assert!(error.contains("line 3: asr.url_ca") && error.contains("cannot be read"), "{error}");
+}
+
 /// An account that the environment gives stands before those of the file, and shifts no line.
 #[test]
 fn beside_an_account_of_the_environment_the_files_lines_are_right() {

@@ -80,7 +80,7 @@ impl<W: Write> Ladder<W> {
                 other => self.note(other.as_str()),
             },
             Event::SpeechStart { .. } => self.partial("…"),
-            Event::TranscriptPartial { text, .. } => self.partial(text),
+            Event::TranscriptPartial { text, .. } | Event::TranscriptEager { text, .. } => self.partial(text),
             Event::TranscriptFinal { text, latency_ms, .. } => {
                 let recognised = Duration::from_millis(*latency_ms);
                 self.asked = Some(Asked { recognised, text_at: Instant::now() });
@@ -160,6 +160,7 @@ mod tests {
             call,
             utterance: 1,
             text: text(),
+            confirmed: 0,
             start_ms: 0,
             end_ms: 1,
             latency_ms: 1,
@@ -168,9 +169,12 @@ mod tests {
             call,
             utterance: 1,
             text: text(),
+            as_eager: false,
+            backchannel: false,
             start_ms: 0,
             end_ms: 1,
             latency_ms: 600,
+            words: Vec::new(),
         });
         ladder.event(&Event::ResponseStarted { call, response: 1, generation: 1 });
         assert_eq!(ladder.turns().len(), 1);

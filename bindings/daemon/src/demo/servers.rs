@@ -140,6 +140,8 @@ pub struct DaemonSetup<'a> {
     pub incoming: &'a str,
     /// `sip.max_calls`.
     pub max_calls: usize,
+    /// Pairs of ports in `media.rtp_ports`.
+    pub rtp_pairs: u32,
     /// `recording.enabled`.
     pub record: bool,
     /// `turns.barge_in`.
@@ -162,6 +164,7 @@ impl Default for DaemonSetup<'_> {
             jack_server: None,
             incoming: "ask",
             max_calls: 200,
+            rtp_pairs: 3_000,
             record: true,
             barge_in: true,
             sip: "",
@@ -182,7 +185,7 @@ impl Daemon {
         let sip = SocketAddr::new(setup.address, free_port()?);
         let socket = folder.join("control/control.sock");
         // a range of its own for each daemon; what is taken in it is passed over
-        let rtp = 20000 + u32::from(free_port()?) % 9000;
+        let rtp = 20000 + u32::from(free_port()?) % 4500 * 2;
         let jack = match setup.jack_server {
             Some(name) => format!("mode = \"on\"\nserver = {name:?}"),
             None => "mode = \"off\"".to_owned(),
@@ -201,7 +204,7 @@ impl Daemon {
                 setup.max_calls,
                 setup.sip,
                 setup.address,
-                rtp + 6000,
+                rtp + setup.rtp_pairs * 2 - 1,
                 setup.media,
                 setup.barge_in,
                 setup.record,

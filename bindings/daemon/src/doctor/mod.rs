@@ -168,9 +168,12 @@ fn real_time(config: &Config, report: &mut Report) {
         Err(error) => report.add("engine", Health::Bad, error.to_string()),
         Ok(engine) => {
             let granted = engine.report();
-            for (what, grant) in
-                [("core", &granted.pinned), ("SCHED_FIFO", &granted.realtime), ("memory lock", &granted.memory_locked)]
-            {
+            for (what, grant) in [
+                ("core", &granted.pinned),
+                ("SCHED_FIFO", &granted.realtime),
+                ("memory lock", &granted.memory_locked),
+                ("io_uring", &granted.net_io),
+            ] {
                 let health = if matches!(grant, Grant::Refused { .. }) { Health::Weak } else { Health::Good };
                 report.add(what, health, grant.to_string());
             }
@@ -202,6 +205,9 @@ fn jack(config: &Config, report: &mut Report) {
 }
 
 fn model(config: &Config, report: &mut Report) {
+    if !config.asr.url.is_empty() {
+        return report.add("model", Health::Good, format!("none here: {} recognises", config.asr.url));
+    }
     match asr::model::find(&config.asr.model, &config.models_folder()) {
         Ok(path) => report.add("model", Health::Good, path.display().to_string()),
         Err(error) => report.add("model", Health::Bad, error.to_string()),

@@ -1,5 +1,6 @@
 //! One call as the daemon knows it: what every room said of it, in one place.
 
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -13,6 +14,7 @@ use super::detect::Listening;
 use super::digits::InfoDigits;
 use super::recording::Recorded;
 use super::speech::AgentSpeech;
+use super::turns::Turns;
 
 /// A moment on the clock that never steps, with the wall-clock time that people read beside it.
 #[derive(Debug, Clone, Copy)]
@@ -99,10 +101,13 @@ pub(crate) struct CallRecord {
     pub(crate) record: Option<bool>,
     pub(crate) recordings: Vec<Recorded>,
     pub(crate) speech: AgentSpeech,
+    /// The players that are not over.
+    pub(crate) plays: BTreeSet<u64>,
     /// Where the response that plays began, since media began.
     pub(crate) response_began: Option<Duration>,
     pub(crate) last_progress: Option<Instant>,
     pub(crate) transcript: Vec<Line>,
+    pub(crate) turns: Turns,
     /// The ears still listen, or have not yet told their last words.
     pub(crate) heard: bool,
     /// Where an incoming call's INVITE came from.
@@ -154,9 +159,11 @@ impl CallRecord {
             record: None,
             recordings: Vec::new(),
             speech: AgentSpeech::default(),
+            plays: BTreeSet::new(),
             response_began: None,
             last_progress: None,
             transcript: Vec::new(),
+            turns: Turns::default(),
             heard: false,
             source: None,
             answering: false,

@@ -87,15 +87,15 @@ impl Switchboard {
         self.notify(&Event::CallDtmf { call: CallId(number), digit, duration_ms, via: DigitsVia::Info });
     }
 
-    pub(super) fn on_tone(&mut self, number: u32, tone: engine::Tone, confidence: u8) {
+    pub(super) fn on_tone(&mut self, number: u32, tone: engine::CallTone, confidence: u8) {
         let tone = match tone {
-            engine::Tone::Ringback => Tone::Ringback,
-            engine::Tone::Busy => Tone::Busy,
-            engine::Tone::Congestion => Tone::Congestion,
-            engine::Tone::SpecialInformation => Tone::Sit,
-            engine::Tone::Dial => Tone::Dial,
-            engine::Tone::Fax => Tone::Fax,
-            engine::Tone::Beep => Tone::Beep,
+            engine::CallTone::Ringback => Tone::Ringback,
+            engine::CallTone::Busy => Tone::Busy,
+            engine::CallTone::Congestion => Tone::Congestion,
+            engine::CallTone::SpecialInformation => Tone::Sit,
+            engine::CallTone::Dial => Tone::Dial,
+            engine::CallTone::Fax => Tone::Fax,
+            engine::CallTone::Beep => Tone::Beep,
             _ => Tone::Other,
         };
         self.notify(&Event::CallTone { call: CallId(number), tone, confidence: share(confidence) });

@@ -3,7 +3,8 @@
 use std::time::{Duration, Instant};
 
 use asr::EarsEvent;
-use control::types::{CallId, Cause, Direction, Event, MediaState, Speaker};
+use asr::announcement::announcement;
+use control::types::{Announcement, CallId, Cause, Direction, Event, MediaState, Speaker, Word};
 use engine::{JackEvent, MediaEvent};
 
 use super::call::Media;
@@ -43,6 +44,7 @@ impl Switchboard {
                     self.pump_voice(number);
                 }
             }
+            MediaEvent::PlayFinished { play, played, reason } => self.play_over(number, play, played, reason),
             MediaEvent::JackLost => record.jack = false,
             MediaEvent::JackBack => record.jack = true,
             MediaEvent::Recording(news) => self.on_recording(number, *news),
@@ -73,30 +75,62 @@ impl Switchboard {
         match event {
             EarsEvent::SpeechStart { at, .. } => {
                 self.notify(&Event::SpeechStart { call, at_ms: ms(at) });
-                let speaking = self.calls.get(&number).is_some_and(|record| record.speech.is_busy());
-                if self.config.turns.barge_in && speaking {
-                    self.flush_voice(number, false);
-                }
             }
-            EarsEvent::SpeechStop { at, .. } => self.notify(&Event::SpeechStop { call, at_ms: ms(at) }),
-            EarsEvent::Partial { utterance, text, start, end, .. } => {
-                let latency_ms = self
-                    .calls
-                    .get(&number)
-                    .and_then(super::call::CallRecord::media_time)
-                    .map_or(0, |now| ms(now.saturating_sub(end)));
-                let (start_ms, end_ms) = (ms(start), ms(end));
-                self.notify(&Event::TranscriptPartial { call, utterance, text, start_ms, end_ms, latency_ms });
+            EarsEvent::BargeIn { .. } => {
+                self.flush_voice(number, false);
+                self.notify(&Event::TurnBargeIn { call });
             }
-            EarsEvent::Final { utterance, text, start, end, latency, .. } => {
+            EarsEvent::Onset { .. } => self.duck_voice(number, true),
+            EarsEvent::OnsetOver { .. } => self.duck_voice(number, false),
+            EarsEvent::SpeechStop { at, .. } => {
+                self.duck_voice(number, false);
+                self.notify(&Event::SpeechStop { call, at_ms: ms(at) });
+            }
+            EarsEvent::Partial { utterance, text, confirmed, start, end, .. } => {
+                let (start_ms, end_ms, latency_ms) = (ms(start), ms(end), self.since_ms(number, end));
+                self.notify(&Event::TranscriptPartial {
+                    call,
+                    utterance,
+                    text,
+                    confirmed,
+                    start_ms,
+                    end_ms,
+                    latency_ms,
+                });
+            }
+            EarsEvent::Eager { utterance, text, start, end, .. } => {
+                let (start_ms, end_ms, latency_ms) = (ms(start), ms(end), self.since_ms(number, end));
+                self.notify(&Event::TranscriptEager { call, utterance, text, start_ms, end_ms, latency_ms });
+            }
+            EarsEvent::Resumed { utterance, at, .. } => {
+                self.notify(&Event::TurnResumed { call, utterance, at_ms: ms(at) });
+            }
+            EarsEvent::Final { utterance, text, as_eager, backchannel, words, start, end, latency, .. } => {
                 if let Some(record) = self.calls.get_mut(&number) {
-                    record.speech.caller_turn_ended();
+                    if !backchannel {
+                        record.speech.caller_turn_ended();
+                    }
                     if !text.is_empty() {
                         record.add_line(Speaker::Caller, Some(text.clone()), start, end, Some(utterance));
                     }
                 }
+                self.tell_announcement(number, utterance, &text);
                 let (start_ms, end_ms, latency_ms) = (ms(start), ms(end), ms(latency));
-                self.notify(&Event::TranscriptFinal { call, utterance, text, start_ms, end_ms, latency_ms });
+                let words = words
+                    .into_iter()
+                    .map(|word| Word { word: word.word, start_ms: ms(word.start), end_ms: ms(word.end) })
+                    .collect();
+                self.notify(&Event::TranscriptFinal {
+                    call,
+                    utterance,
+                    text,
+                    as_eager,
+                    backchannel,
+                    start_ms,
+                    end_ms,
+                    latency_ms,
+                    words,
+                });
             }
             EarsEvent::Closed { .. } => {
                 let over = self.calls.get_mut(&number).is_some_and(|record| {
@@ -105,6 +139,12 @@ impl Switchboard {
                 });
                 if over {
                     self.summarise(number);
+                }
+            }
+            EarsEvent::RecognizerFailed { reason, .. } => {
+                if let Some(others) = self.recognizer_failures.turn(Instant::now()) {
+                    let text = format!("{call}: words were lost: {reason} ({others} others since this was last said)");
+                    self.notify(&Event::DaemonWarning { text });
                 }
             }
             EarsEvent::WorkerRestarted { worker, cause, .. } => {
@@ -116,12 +156,34 @@ impl Switchboard {
         }
     }
 
+    /// What the far end says on a call that goes out may be a machine's announcement.
+    fn tell_announcement(&mut self, number: u32, utterance: u32, text: &str) {
+        let goes_out = self.calls.get(&number).is_some_and(|call| call.direction == Direction::Out);
+        let Some((kind, confidence)) = announcement(text).filter(|_| goes_out && self.config.detect.answered_by) else {
+            return;
+        };
+        let kind = match kind {
+            asr::announcement::Announcement::Voicemail => Announcement::Voicemail,
+            asr::announcement::Announcement::Hold => Announcement::Hold,
+        };
+        // two digits say enough
+        let confidence = f64::from((confidence * 100.0).round()) / 100.0;
+        self.notify(&Event::CallAnnouncement { call: CallId(number), kind, confidence, utterance });
+    }
+
+    /// How long ago this moment of a call's media was.
+    fn since_ms(&self, number: u32, at: Duration) -> u64 {
+        let now = self.calls.get(&number).and_then(super::call::CallRecord::media_time);
+        now.map_or(0, |now| now.saturating_sub(at).as_millis() as u64)
+    }
+
     /// Moves everything along: the agent's voices, subscriptions, progress, calls whose media is gone, JACK's state.
     pub(super) fn pump(&mut self, now: Instant) {
         let busy: Vec<u32> =
             self.calls.values().filter(|call| matches!(call.media, Media::Up(_))).map(|call| call.id.0).collect();
         for number in busy {
             self.pump_voice(number);
+            self.tell_of_agent(number);
             self.tell_progress(number, now);
             self.end_if_media_is_gone(number, now);
             self.end_if_time_is_up(number, now);

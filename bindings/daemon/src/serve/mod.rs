@@ -14,18 +14,24 @@ mod dialing;
 mod digits;
 mod media;
 mod offers;
+mod outgoing;
+mod plays;
 mod recording;
 pub(crate) mod report;
 mod requests;
+mod responses;
 mod samples;
+mod seldom;
 mod setup;
 mod sip;
+mod sound;
 mod speech;
 pub(crate) mod stun;
 mod subscriptions;
 mod switchboard;
 mod traces;
 mod transfers;
+mod turns;
 
 use std::io;
 use std::path::PathBuf;
@@ -41,7 +47,7 @@ use signaling::SignalingError;
 use signaling::net::Endpoint;
 
 pub(crate) use self::offers::is_private;
-pub(crate) use self::setup::{accounts, client_endpoint, engine_config};
+pub(crate) use self::setup::{accounts, client_endpoint, engine_config, http_recognizers};
 use self::setup::{ears_config, endpoint_config};
 use self::switchboard::Switchboard;
 use crate::config::{Config, JackMode};
@@ -165,7 +171,11 @@ fn open(config: Config, poll: &Poll, waker: &Arc<Waker>) -> Result<Switchboard, 
             let _ = waker.wake();
         }
     };
-    let model = asr::model::find(&config.asr.model, &config.models_folder())?;
+    let server_of_text = http_recognizers(&config).transpose()?;
+    let model = match &server_of_text {
+        Some(_) => PathBuf::from(&config.asr.url),
+        None => asr::model::find(&config.asr.model, &config.models_folder())?,
+    };
     if config.recording.enabled {
         let path = config.recordings_folder();
         std::fs::create_dir_all(&path).map_err(|source| ServeError::Recordings { path, source })?;
@@ -174,7 +184,10 @@ fn open(config: Config, poll: &Poll, waker: &Arc<Waker>) -> Result<Switchboard, 
     let server_config = ServerConfig { grace: Duration::from_secs(config.control.grace_s), ..ServerConfig::default() };
     let server = Server::bind(&socket, poll.registry(), CONTROL, server_config)?;
     let engine = start_engine(&config)?;
-    let ears = Ears::start(ears_config(&config, model.clone()), wake(waker))?;
+    let ears = match server_of_text {
+        Some(recognizers) => Ears::start_with(ears_config(&config, model.clone()), Arc::new(recognizers), wake(waker))?,
+        None => Ears::start(ears_config(&config, model.clone()), wake(waker))?,
+    };
     let endpoint = Endpoint::start(endpoint_config(&config), wake(waker))?;
     Ok(Switchboard::new(config, model, engine, endpoint, ears, server)?)
 }

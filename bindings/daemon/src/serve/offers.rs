@@ -41,6 +41,7 @@ impl Switchboard {
         let local = LocalMedia {
             codecs: codecs.iter().map(|codec| audio_codec(*codec)).collect(),
             ptime_ms: self.config.media.ptime_ms,
+            comfort_noise: self.config.media.comfort_noise,
             srtp,
             keys,
             ..LocalMedia::new(addr)
@@ -108,8 +109,12 @@ impl Switchboard {
                     media: params,
                     record_to: recording.clone(),
                 };
-                let handle = self.engine.add_call(setup)?;
+                let mut handle = self.engine.add_call(setup)?;
+                handle.voice().set_barge_in(&super::plays::barge_in(&self.config.voice));
                 call.recordings.extend(recording.map(|path| Recorded::new(path, Duration::ZERO)));
+                if let Err(error) = handle.clean(super::sound::configured(self.config.clean)) {
+                    log::warn!("{}: not cleaned: {error}", call.id);
+                }
                 call.media = Media::Up(Box::new(MediaUp { handle, local, since: Instant::now(), lost_since: None }));
                 Ok(())
             }
@@ -234,6 +239,7 @@ fn media_params(plan: &MediaPlan) -> MediaParams {
             receive_payload_type: digits.receive_payload_type,
             clock_rate_hz: digits.clock_hz,
         }),
+        comfort_noise: plan.comfort_noise,
         ptime_ms: plan.ptime_ms.into(),
         rtcp_mux: plan.rtcp_mux,
         srtp: plan.srtp.as_ref().map(|srtp| SrtpParams {

@@ -1,8 +1,7 @@
 //! The states of engine and JACK in the words of the control protocol.
 
-use control::types::JackState;
-use engine::EngineStats;
-use engine::{Grant, JackState as EngineJack, Report};
+use control::types::{JackState, MediaThread};
+use engine::{EngineStats, Grant, JackState as EngineJack, Report, ThreadStats};
 use serde_json::{Value, json};
 
 /// Off, running or lost.
@@ -39,6 +38,7 @@ pub(crate) fn engine(stats: &EngineStats, report: &Report) -> Value {
         "tick_lateness_p99_us": stats.tick_lateness_p99.as_micros() as u64,
         "tick_lateness_max_us": stats.tick_lateness_max.as_micros() as u64,
         "overruns": stats.overruns,
+        "late_ticks": stats.late_ticks,
         "skipped_ticks": stats.skipped_ticks,
         "busy_ms": stats.busy.as_millis() as u64,
         "calls": stats.calls,
@@ -49,7 +49,26 @@ pub(crate) fn engine(stats: &EngineStats, report: &Report) -> Value {
         "realtime": grant(&report.realtime),
         "memory_locked": grant(&report.memory_locked),
         "memory": memory(),
+        "io_uring": grant(&report.net_io),
     })
+}
+
+/// For `daemon.status`: each media thread, named as the engine names them.
+pub(crate) fn media_threads(all: &[ThreadStats]) -> Vec<MediaThread> {
+    let of = |(index, stats): (usize, &ThreadStats)| MediaThread {
+        thread: format!("media-{index}"),
+        calls: stats.calls as u64,
+        ticks: stats.ticks,
+        late_starts: stats.late_starts,
+        latest_start_us: stats.lateness_max.as_micros() as u64,
+        late_ticks: stats.late_ticks,
+        skipped_ticks: stats.skipped_ticks,
+        overruns: stats.overruns,
+        busy_ms: stats.busy.as_millis() as u64,
+        // four digits say enough
+        busy: (stats.load() * 1e4).round() / 1e4,
+    };
+    all.iter().enumerate().map(of).collect()
 }
 
 /// For `daemon.status`: the allocator's books, what lies in the heap and the large blocks apart. `in_use` is what was asked

@@ -4,9 +4,11 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use asr::EarsConfig;
-use engine::EngineConfig;
+use asr::http::{HttpConfig, HttpRecognizers};
+use asr::vad::DetectorKind;
+use asr::{AsrError, EarsConfig};
 use engine::jack::{ConnectRule, JackClients, JackConfig};
+use engine::{EngineConfig, NetIo};
 use signaling::guard::{GuardConfig, Rate, Strangers};
 use signaling::net::{DnsConfig, EndpointConfig, TcpListen, TlsConfig};
 use signaling::{Account, Password, ReferPolicy, Transport, UserAgentConfig};
@@ -44,6 +46,11 @@ pub(crate) fn engine_config(config: &Config) -> EngineConfig {
         cores: config.media.cores.clone(),
         realtime_priority: config.media.realtime.then_some(MEDIA_PRIORITY),
         lock_memory: config.media.realtime,
+        net_io: match config.media.packets {
+            config::Packets::Auto => NetIo::Auto,
+            config::Packets::Plain => NetIo::Plain,
+            config::Packets::IoUring => NetIo::Uring,
+        },
         // a call that has ended is counted until the media thread's next tick
         max_calls: config.sip.max_calls + ENDING_CALLS,
         media_lost_after: MEDIA_LOST,
@@ -51,11 +58,38 @@ pub(crate) fn engine_config(config: &Config) -> EngineConfig {
     }
 }
 
+/// Requests to a server that recognises, at once: it waits and does not compute.
+const HTTP_WORKERS: usize = 4;
+
+/// The server that recognises, if one is configured.
+pub(crate) fn http_recognizers(config: &Config) -> Option<Result<HttpRecognizers, AsrError>> {
+    let asr = &config.asr;
+    let key = asr.url_key.reveal();
+    (!asr.url.is_empty()).then(|| {
+        HttpRecognizers::new(HttpConfig {
+            url: asr.url.clone(),
+            key: (!key.is_empty()).then(|| key.to_owned()),
+            model: asr.url_model.clone(),
+            language: asr.language.clone(),
+            timeout: Duration::from_secs(asr.url_timeout_s),
+            ca: asr.url_ca.clone(),
+        })
+    })
+}
+
 pub(super) fn ears_config(config: &Config, model: PathBuf) -> EarsConfig {
     let mut ears = EarsConfig::new(model);
-    ears.workers = config.asr.workers;
+    ears.workers = match config.asr.workers {
+        0 if !config.asr.url.is_empty() => HTTP_WORKERS,
+        workers => workers,
+    };
+    ears.detector = match config.asr.detector {
+        config::SpeechDetector::Webrtc => DetectorKind::WebRtc,
+        config::SpeechDetector::Earshot => DetectorKind::Earshot,
+    };
     ears.partial_interval = Duration::from_millis(config.asr.partial_interval_ms);
-    ears.turns.end_after = Duration::from_millis(config.turns.end_of_turn_ms);
+    ears.turns = super::turns::configured(config).turns;
+    ears.language = config.asr.language.clone();
     ears
 }
 

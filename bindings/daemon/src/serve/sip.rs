@@ -141,13 +141,22 @@ impl Switchboard {
         let call = signaling::CallId(number);
         let refusal = if self.shutting_down || self.live_calls() >= self.config.sip.max_calls {
             Some(SERVICE_UNAVAILABLE)
+        } else if self.ears_are_full() {
+            if let Some(others) = self.without_ears.turn(Instant::now()) {
+                log::warn!(
+                    "{call} is refused: speech recognition is behind ({others} others since this was last said)"
+                );
+            }
+            Some(SERVICE_UNAVAILABLE)
         } else if self.config.sip.incoming == IncomingPolicy::Reject {
             Some(UNAVAILABLE)
         } else {
             // the offer is judged before anybody's telephone rings
             match self.local_media(Some(source), record.account.as_deref()) {
                 Err(error) => {
-                    log::error!("{call}: {error}");
+                    if let Some(others) = self.without_media.turn(Instant::now()) {
+                        log::error!("{call} is refused: {error} ({others} others since this was last said)");
+                    }
                     Some(SERVICE_UNAVAILABLE)
                 }
                 Ok((port, local)) => {

@@ -1,6 +1,6 @@
 //! The agent's side of one call: responses in the order they were started, on their way to the engine's voice ring.
 //!
-//! Clients may hand over a long answer faster than it can be spoken. The engine's ring holds 20 s; what comes earlier
+//! Clients may hand over a long answer faster than it can be spoken. The engine's ring holds 8 s; what comes earlier
 //! waits here, up to [`MAX_PENDING_MS`], and what exceeds that is refused and counted, never silently lost. Responses
 //! play one after the other: the next is started in the engine when the one before it has drained.
 //!
@@ -9,17 +9,24 @@
 use std::collections::VecDeque;
 
 use control::types::{Encoding, Position};
+use engine::codec::{from_i16, to_i16};
 use engine::dsp::{Resampler, ResamplerError};
-use engine::{Generation, Voice, WriteResult};
+use engine::{Generation, VOICE_SAMPLES, Voice, WriteResult};
 
 use super::samples;
 
 /// Sample rate of everything behind the resampler, in Hz.
 pub(crate) const RATE: u64 = 8000;
-/// What a client may have outstanding (sent and not yet played); told to it in the answer to `response.start`.
-pub(crate) const WINDOW_MS: u64 = 30_000;
-/// What is really kept before refusing: clients measure the window with old news, so they get some slack.
-const MAX_PENDING_MS: u64 = 40_000;
+/// What a client may have outstanding (sent and not yet played); told to it in the answer to `response.start`. As much as
+/// the engine's ring holds, so that a client that keeps to it costs no memory here.
+pub(crate) const WINDOW_MS: u64 = VOICE_SAMPLES as u64 * 1_000 / RATE;
+/// What is really kept before refusing: clients measure the window with old news, and some do not measure at all.
+const MAX_PENDING_MS: u64 = 50_000;
+/// Samples that are handed to the engine at once.
+const PUMPED: usize = 800;
+/// Room for so many samples is kept for what comes next.
+const KEPT: usize = 4_096;
+
 /// One thing the agent says.
 #[derive(Debug)]
 struct Response {
@@ -31,7 +38,7 @@ struct Response {
     /// From the client's rate to ours; `None` once the input has ended.
     resampler: Option<Resampler>,
     rate: u32,
-    pending: VecDeque<f32>,
+    pending: VecDeque<i16>,
     ended: bool,
     /// Set once the engine plays it.
     playing: Option<Generation>,
@@ -126,7 +133,7 @@ impl AgentSpeech {
         let accepted = samples.len().min((room as u64 * u64::from(response.rate) / RATE) as usize);
         let (resampler, pending) = (&mut response.resampler, &mut response.pending);
         if let Some(resampler) = resampler {
-            resampler.process(&samples[..accepted], |block| pending.extend(block));
+            resampler.process(&samples[..accepted], |block| pending.extend(block.iter().map(|&sample| to_i16(sample))));
         }
         Some((response.number, Taken { accepted, refused: samples.len() - accepted }))
     }
@@ -151,13 +158,19 @@ impl AgentSpeech {
         let generation = *front.playing.get_or_insert_with(|| voice.start_response());
         while !front.pending.is_empty() {
             let (head, _) = front.pending.as_slices();
-            match voice.write(generation, head) {
+            let mut block = [0.0; PUMPED];
+            let count = head.len().min(PUMPED);
+            block.iter_mut().zip(head).for_each(|(to, &from)| *to = from_i16(from));
+            match voice.write(generation, &block[..count]) {
                 WriteResult::Accepted(0) | WriteResult::Stale | WriteResult::Halted => break,
                 WriteResult::Accepted(taken) => {
                     front.taken = true;
                     drop(front.pending.drain(..taken));
                 }
             }
+        }
+        if front.pending.is_empty() && front.pending.capacity() > KEPT {
+            front.pending = VecDeque::new(); // it came in one piece, and the engine has room for all of it
         }
         if front.ended && front.pending.is_empty() && !front.engine_ended {
             front.engine_ended = true;
@@ -236,6 +249,12 @@ impl AgentSpeech {
         front.playing.map(|_| (front.number, front.generation))
     }
 
+    /// The response that plays or is to play next: its number and text.
+    pub(crate) fn front(&self) -> Option<(u64, Option<&str>)> {
+        let front = self.responses.front()?;
+        Some((front.number, front.text.as_deref()))
+    }
+
     /// Where the voice stands, exact to the sample as of the last packet sent.
     pub(crate) fn position(&self, voice: &Voice) -> Position {
         let engine = voice.position();
@@ -272,7 +291,7 @@ impl Response {
     fn finish_input(&mut self) {
         if let Some(mut resampler) = self.resampler.take() {
             let pending = &mut self.pending;
-            resampler.flush(|block| pending.extend(block));
+            resampler.flush(|block| pending.extend(block.iter().map(|&sample| to_i16(sample))));
         }
         self.ended = true;
     }

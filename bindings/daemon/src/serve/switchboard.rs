@@ -21,6 +21,7 @@ use super::bans::Bans;
 use super::bridges::Bridges;
 use super::call::CallRecord;
 use super::dialing::DialRules;
+use super::seldom::Seldom;
 use super::speech::Finished;
 use super::subscriptions::Subscription;
 use super::traces::PendingTrace;
@@ -86,6 +87,12 @@ pub(super) struct Switchboard {
     pub(super) rules: DialRules,
     pub(super) bans: Bans,
     pub(super) bridges: Bridges,
+    /// Callers that were refused because there was no port for their audio.
+    pub(super) without_media: Seldom,
+    /// Callers that were refused because the recogniser is behind.
+    pub(super) without_ears: Seldom,
+    /// Words that were lost because the recogniser failed.
+    pub(super) recognizer_failures: Seldom,
     /// Traces that signaling was asked for, by tag.
     pub(super) traces: HashMap<u64, PendingTrace>,
     /// By the number of the call whose far end wanted it.
@@ -132,6 +139,9 @@ impl Switchboard {
             rules,
             bans: Bans::default(),
             bridges: Bridges::default(),
+            without_media: Seldom::default(),
+            without_ears: Seldom::default(),
+            recognizer_failures: Seldom::default(),
             traces: HashMap::new(),
             transfers: HashMap::new(),
             jack: JackState::Off,
@@ -179,8 +189,15 @@ impl Switchboard {
             chunk.commit_all();
             tap.lost.fetch_add(early as u64, std::sync::atomic::Ordering::AcqRel);
         }
-        match self.ears.add(StreamId(number), tap.samples, tap.lost) {
-            Ok(()) => call.heard = true,
+        let added = self.ears.add(StreamId(number), tap.samples, tap.lost);
+        let settings = self.settings_of(number);
+        let set = added.and_then(|()| self.ears.set(StreamId(number), settings));
+        match set {
+            Ok(()) => {
+                if let Some(call) = self.calls.get_mut(&number) {
+                    call.heard = true;
+                }
+            }
             Err(error) => {
                 let text = format!("c{number}: the caller is not heard: {error}");
                 log::error!("{text}");

@@ -7,11 +7,21 @@ fn watched(interrupts: &Arc<Interrupts>) -> Daemon {
     let user = interrupts.clone();
     Daemon::start(move |server, input| match input {
         Input::Request { id, method: Method::CallList(_), .. } => {
-            server.respond(&id, Ok(CallListReply { calls: vec![call(CallState::Answered)] }));
+            server.respond(&id, Ok(CallListReply { calls: vec![call(CallState::Answered)], more: false }));
             let (call, utterance, text) = (C7, 1, "one two".to_owned());
             server.notify(&Event::CallDtmf { call, digit: '5', duration_ms: 100, via: DigitsVia::Rfc4733 }, Some(900));
             server.notify(
-                &Event::TranscriptFinal { call, utterance, text, start_ms: 1500, end_ms: 2500, latency_ms: 400 },
+                &Event::TranscriptFinal {
+                    call,
+                    utterance,
+                    text,
+                    as_eager: false,
+                    backchannel: false,
+                    start_ms: 1500,
+                    end_ms: 2500,
+                    latency_ms: 400,
+                    words: Vec::new(),
+                },
                 Some(2900),
             );
             // a call that the view has not heard of

@@ -1,0 +1,131 @@
+//! What a client does to the sound of a call between two real daemons: files and tones, effects, pauses that are not sent.
+
+mod site;
+
+use std::f32::consts::TAU;
+
+use control::types::{
+    AudioEffects, CallGet, CallHangup, CallId, CallState, Effect, ErrorCode, Event, PlayFile, PlayMode, PlayReason,
+    PlayStop, PlayTone, Voice,
+};
+use control::{ControlError, types::CallHold};
+use mr_sip::demo::servers::DaemonSetup;
+use site::{Site, connect};
+
+/// How much of what is heard has this frequency, from 0 to 1.
+fn share_of(heard: &[i16], hz: f32) -> f32 {
+    let (mut cosine, mut sine, mut energy) = (0.0_f32, 0.0_f32, 1.0_f32);
+    for (n, &sample) in heard.iter().enumerate() {
+        let (angle, sample) = (TAU * hz * n as f32 / 8_000.0, f32::from(sample));
+        cosine += sample * angle.cos();
+        sine += sample * angle.sin();
+        energy += sample * sample;
+    }
+    2.0 * (cosine * cosine + sine * sine) / (energy * heard.len() as f32)
+}
+
+fn level(heard: &[i16]) -> f32 {
+    (heard.iter().map(|&s| f32::from(s).powi(2)).sum::<f32>() / heard.len() as f32).sqrt()
+}
+
+fn finished(site: &mut Site, number: u64) -> (PlayReason, u64) {
+    site.wait("the end of a player", |event| match event {
+        Event::PlayFinished { play, reason, played_ms, .. } if *play == number => Some((*reason, *played_ms)),
+        _ => None,
+    })
+}
+
+fn tone(call: CallId, hz: f32) -> PlayTone {
+    serde_json::from_value(serde_json::json!({"call": call, "frequencies_hz": [hz]})).unwrap()
+}
+
+#[test]
+fn tones_and_files_are_heard_at_the_far_end_until_they_end_or_are_stopped() {
+    let (mut ours, mut theirs) = (Site::asking(), Site::answering());
+    let (call, at_theirs) = connect(&mut ours, &mut theirs);
+    let play = ours.client.request(&tone(call, 1_000.0)).unwrap().play;
+    theirs.listen(at_theirs, 300);
+    let heard = theirs.listen(at_theirs, 500);
+    assert!(share_of(&heard, 1_000.0) > 0.9, "{}", share_of(&heard, 1_000.0));
+    ours.client.request(&PlayStop { call, play }).unwrap();
+    assert_eq!(finished(&mut ours, play).0, PlayReason::Stopped);
+    match ours.client.request(&PlayStop { call, play }) {
+        Err(ControlError::Api(error)) => assert_eq!(error.code(), Some(ErrorCode::NoSuchResponse), "{error}"),
+        other => panic!("{other:?}"),
+    }
+
+    // a file of another rate, instead of the voice, which goes on behind it
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("sound.wav");
+    let spec = hound::WavSpec {
+        channels: 1,
+        sample_rate: 22_050,
+        bits_per_sample: 16,
+        sample_format: hound::SampleFormat::Int,
+    };
+    let mut wav = hound::WavWriter::create(&path, spec).unwrap();
+    for n in 0..22_050 {
+        wav.write_sample((8_000.0 * (TAU * 700.0 * n as f32 / 22_050.0).sin()) as i16).unwrap();
+    }
+    wav.finalize().unwrap();
+    let file =
+        PlayFile { call, path: path.display().to_string(), mode: PlayMode::Instead, bargeable: false, gain_db: 0.0 };
+    let play = ours.client.request(&file).unwrap().play;
+    let response = ours.start_speaking(call);
+    let heard = theirs.listen(at_theirs, 600);
+    assert!(share_of(&heard[2_400..], 700.0) > 0.9, "{}", share_of(&heard[2_400..], 700.0));
+    let (reason, played_ms) = finished(&mut ours, play);
+    assert_eq!(reason, PlayReason::End);
+    assert!((990..=1_020).contains(&played_ms), "{played_ms} ms");
+    ours.wait("the voice that waited", |event| {
+        matches!(event, Event::ResponseFinished { response: over, .. } if *over == response).then_some(())
+    });
+    let missing = PlayFile { path: folder.path().join("none.wav").display().to_string(), ..file };
+    assert!(ours.client.request(&missing).unwrap_err().to_string().contains("none.wav"));
+}
+
+#[test]
+fn effects_change_what_the_far_end_hears_while_the_call_runs() {
+    let (mut ours, mut theirs) = (Site::asking(), Site::answering());
+    let (call, at_theirs) = connect(&mut ours, &mut theirs);
+    ours.client.request(&tone(call, 1_000.0)).unwrap();
+    theirs.listen(at_theirs, 300);
+    let before = level(&theirs.listen(at_theirs, 300));
+    let gain = |db: f64| AudioEffects {
+        call,
+        direction: Voice::Agent,
+        chain: vec![Effect { name: "gain".into(), parameters: [("gain_db".to_owned(), db)].into() }],
+    };
+    ours.client.request(&gain(-20.0)).unwrap();
+    theirs.listen(at_theirs, 300);
+    let after = level(&theirs.listen(at_theirs, 300));
+    assert!((0.08..0.13).contains(&(after / before)), "-20 dB: {before} became {after}");
+    assert!(ours.client.request(&gain(100.0)).is_err());
+    // what is heard, at the end that hears it
+    let chain = vec![Effect { name: "gain".into(), parameters: [("gain_db".to_owned(), 20.0)].into() }];
+    theirs.client.request(&AudioEffects { call: at_theirs, direction: Voice::Caller, chain }).unwrap();
+    theirs.listen(at_theirs, 300);
+    let again = level(&theirs.listen(at_theirs, 300));
+    assert!((0.8..1.25).contains(&(again / before)), "and back: {before} became {again}");
+}
+
+#[test]
+fn where_both_want_it_a_pause_is_not_sent() {
+    let media = "comfort_noise = true";
+    let mut ours = Site::new(&DaemonSetup { media, ..DaemonSetup::default() });
+    let mut theirs = Site::new(&DaemonSetup { media, incoming: "auto", ..DaemonSetup::default() });
+    let (call, at_theirs) = connect(&mut ours, &mut theirs);
+    let sent = |site: &mut Site| site.client.request(&CallGet { call }).unwrap().stats.unwrap().sent;
+    theirs.listen(at_theirs, 500);
+    let before = sent(&mut ours);
+    theirs.listen(at_theirs, 2_000);
+    let pause = sent(&mut ours) - before;
+    assert!(pause <= 12, "{pause} packets in two seconds of nothing");
+    ours.speak(call);
+    let spoken = sent(&mut ours) - before - pause;
+    assert!(spoken >= 45, "{spoken} packets in a second of speech");
+    ours.client.request(&CallHold::new(call)).unwrap();
+    ours.hold();
+    ours.client.request(&CallHangup::new(call)).unwrap();
+    assert!(theirs.ended().state == CallState::Ended);
+}
