@@ -1,4 +1,6 @@
 //! Latency, load, quality and speech benches: what they share.
+#[cfg(feature = "speech")]
+pub mod agent;
 pub mod callers;
 pub mod cpu;
 pub mod flood;

@@ -72,6 +72,71 @@ pub fn thread_times(pid: u32) -> Result<BTreeMap<String, Duration>> {
     Ok(times)
 }
 
+/// What the scheduler did with a thread, or with several.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Scheduling {
+    /// Time on a processor.
+    pub ran: Duration,
+    /// Time that it was ready and waited for a processor.
+    pub waited: Duration,
+    /// Times that it gave its processor back by itself.
+    pub voluntary: u64,
+    /// Times that its processor was taken from it.
+    pub involuntary: u64,
+}
+
+impl Scheduling {
+    /// Of the threads of a process with such names, added up. What the kernel does not count is 0.
+    ///
+    /// # Errors
+    /// The process has ended.
+    pub fn of_threads(pid: u32, wanted: impl Fn(&str) -> bool) -> Result<Self> {
+        let mut all = Self::default();
+        for entry in fs::read_dir(format!("/proc/{pid}/task"))? {
+            let path = entry?.path();
+            // one that has ended meanwhile has none of these files
+            let read = |file: &str| fs::read_to_string(path.join(file)).unwrap_or_default();
+            if wanted(read("comm").trim()) {
+                all.add(&read("schedstat"), &read("status"));
+            }
+        }
+        Ok(all)
+    }
+
+    /// Adds one thread: its `schedstat` (nanoseconds run, nanoseconds waited, slices) and `status` (proc(5)).
+    fn add(&mut self, schedstat: &str, status: &str) {
+        let mut times =
+            schedstat.split_whitespace().map(|field| Duration::from_nanos(field.parse().unwrap_or_default()));
+        self.ran += times.next().unwrap_or_default();
+        self.waited += times.next().unwrap_or_default();
+        let count = |name: &str| -> u64 {
+            let line = status.lines().find_map(|line| line.strip_prefix(name));
+            line.and_then(|line| line.trim().parse().ok()).unwrap_or_default()
+        };
+        self.voluntary += count("voluntary_ctxt_switches:");
+        self.involuntary += count("nonvoluntary_ctxt_switches:");
+    }
+
+    /// Adds another's.
+    pub fn join(&mut self, other: &Self) {
+        self.ran += other.ran;
+        self.waited += other.waited;
+        self.voluntary += other.voluntary;
+        self.involuntary += other.involuntary;
+    }
+
+    /// What came since an earlier moment.
+    #[must_use]
+    pub fn since(&self, earlier: &Self) -> Self {
+        Self {
+            ran: self.ran.saturating_sub(earlier.ran),
+            waited: self.waited.saturating_sub(earlier.waited),
+            voluntary: self.voluntary.saturating_sub(earlier.voluntary),
+            involuntary: self.involuntary.saturating_sub(earlier.involuntary),
+        }
+    }
+}
+
 /// Datagrams that the system dropped at these local UDP ports since they were bound, because nobody read them in time.
 ///
 /// # Errors
@@ -115,6 +180,20 @@ fn sockets() -> Result<Vec<UdpSocket>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_the_scheduler_did_is_read_and_added_up() {
+        let mut all = Scheduling::default();
+        let status = "Name:\tmedia-0\nvoluntary_ctxt_switches:\t7\nnonvoluntary_ctxt_switches:\t2\n";
+        all.add("2000 500 9\n", status);
+        let one = all;
+        all.add("1000 0 1\n", status);
+        all.add("", "");
+        let two = all.since(&one);
+        assert_eq!((all.ran, two.ran), (Duration::from_nanos(3000), Duration::from_nanos(1000)));
+        assert_eq!((all.waited, all.voluntary, all.involuntary), (Duration::from_nanos(500), 14, 4));
+        assert_eq!((two.waited, two.voluntary, two.involuntary), (Duration::ZERO, 7, 2));
+    }
 
     #[test]
     fn a_bound_port_is_counted_as_long_as_it_is_open() {

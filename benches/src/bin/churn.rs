@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use clap::Parser;
 use control::Client;
-use control::types::{CallList, CallState, DaemonStatus, EventFilter};
+use control::types::{CallState, DaemonStatus, EventFilter};
 use mr_sip::demo::servers::{Daemon, DaemonSetup};
 use mr_sip_benches::process::{self, Footprint};
 use mr_sip_benches::sipp::{self, Counted, Load};
@@ -132,7 +132,7 @@ impl<'a> Bench<'a> {
     }
 
     fn sample(&mut self, calls: u64) -> Result<Sample> {
-        let list = self.client.request(&CallList {})?.calls;
+        let list = self.client.calls()?;
         let engine = self.client.request(&DaemonStatus {})?.engine;
         let memory = engine.get("memory").and_then(serde_json::Value::as_object);
         let kib = |name: &str| memory.and_then(|memory| memory.get(name)?.as_u64()).unwrap_or_default();

@@ -7,7 +7,6 @@
 //!
 //! `--flood` is another bench on the same daemon: see `under_flood`.
 
-mod agent;
 mod under_flood;
 
 use std::fs;
@@ -23,11 +22,10 @@ use control::Client;
 use control::types::{Call, CallHangup, CallId, DaemonStatus, EventFilter};
 use mr_sip::demo::servers::{Daemon, DaemonSetup};
 use mr_sip::demo::voice::{Cue, Voice, write_script};
+use mr_sip_benches::agent::{Agent, telephone_bytes};
 use mr_sip_benches::cpu;
 use mr_sip_benches::process::Footprint;
 use serde_json::json;
-
-use self::agent::{Agent, telephone_bytes};
 
 /// Packets a second and direction of one call.
 const PACKETS_A_SECOND: u32 = 50;
@@ -180,7 +178,7 @@ fn measure(options: &Options, folder: &Path) -> Result<Figures> {
     let media_cores = (busy(&status) - busy(&media_before)) / 1000.0 / seconds;
     let resident = Footprint::of(daemon.pid())?.rss_kib as f64;
     let lost_calls = options.calls as usize - agent.up.len();
-    let calls: Vec<Call> = client.request(&control::types::CallList {})?.calls;
+    let calls: Vec<Call> = client.calls()?;
     sipp.stop();
 
     let sum = |figure: &dyn Fn(&control::types::MediaStats) -> u64| {

@@ -9,13 +9,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::net::SocketAddr;
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use anyhow::{Result, anyhow, ensure};
+use anyhow::{Result, ensure};
 use control::Client;
-use control::types::{Call, CallList, CallState, DaemonStatus, EventFilter, MediaStats, Status};
+use control::types::{Call, CallState, DaemonStatus, EventFilter, MediaStats, Status};
 use mr_sip::demo::servers::{Daemon, DaemonSetup};
+use mr_sip_benches::agent::Agent;
 use mr_sip_benches::callers::{Callers, Steadiness};
 use mr_sip_benches::flood::{Flood, Sent};
 use mr_sip_benches::histogram::Summary;
@@ -23,7 +23,6 @@ use mr_sip_benches::process::{self, Footprint};
 use serde::Serialize;
 
 use super::Options;
-use super::agent::Agent;
 
 /// Before a phase is measured, so that neither the build-up nor the flood's first packets count as steady.
 const SETTLE: Duration = Duration::from_secs(2);
@@ -91,20 +90,7 @@ pub(super) fn run(options: &Options, rate: u32, folder: &Path) -> Result<()> {
     let daemon = Daemon::start(folder, &setup)?;
     let mut agent = Agent::new(folder)?;
     let mut brain = daemon.connect("load", EventFilter::All)?;
-    let over = AtomicBool::new(false);
-    let phases = std::thread::scope(|scope| {
-        let speaking = scope.spawn(|| -> Result<()> {
-            while !over.load(Ordering::Relaxed) {
-                agent.attend(&mut brain, Duration::from_millis(200))?;
-            }
-            Ok(())
-        });
-        let phases = phases(options, rate, &daemon);
-        over.store(true, Ordering::Relaxed);
-        speaking.join().map_err(|_| anyhow!("the agent panicked"))??;
-        phases
-    });
-    let (quiet, flooded) = phases?;
+    let (quiet, flooded) = agent.attend_during(&mut brain, || phases(options, rate, &daemon))?;
     print_table(options, rate, &quiet, &flooded);
     if let Some(path) = &options.json {
         let all = serde_json::json!({ "calls": options.calls, "asked_rate": rate, "quiet": quiet, "flood": flooded });
@@ -193,7 +179,7 @@ fn busy(sent: &Sent) -> f64 {
 
 fn count(daemon: &Daemon, client: &mut Client, rtp: &[SocketAddr]) -> Result<Counted> {
     let status = client.request(&DaemonStatus {})?;
-    let calls: Vec<Call> = client.request(&CallList {})?.calls;
+    let calls: Vec<Call> = client.calls()?;
     // the calls that last, not the extra ones
     let calls = calls.iter().filter(|call| call.state == CallState::Answered);
     let sip = BTreeSet::from([daemon.sip_address().port()]);

@@ -34,6 +34,9 @@ struct Arguments {
     /// Fail if repetition after the manner of G.711 appendix I is better than we are on any network that loses packets
     #[arg(long)]
     check: bool,
+    /// Only make the judge's Python environment, if it is not there yet
+    #[arg(long)]
+    install: bool,
     /// Only networks whose name contains this
     #[arg(long)]
     only: Option<String>,
@@ -79,6 +82,10 @@ fn measure(
 
 fn main() -> Result<ExitCode> {
     let arguments = Arguments::parse();
+    if arguments.install {
+        Judge::new()?;
+        return Ok(ExitCode::SUCCESS);
+    }
     let talks = speech::talks(if arguments.quick { 2 } else { speech::VOICES.len() })?;
     let judge = Judge::new()?;
     let networks: Vec<Network> = Network::all()

@@ -10,9 +10,12 @@
 //! - `in`: from the far end's packet to the tick in which the sample comes out of the jitter buffer (seen by the ears);
 //! - `jack` or `echo`: from there until the sample is handed to the next packet;
 //! - `out`: filling the packet, 15 ms by definition (a packet of four 5 ms ticks is sent at the last of them).
+//!
+//! Then the agent alone ([`agent`]): from its samples to the wire, and from its halt to the last packet with speech.
 
 // The servers are started as the engine's own tests start them.
-#[path = "../../../engine/tests/support/jackd.rs"]
+mod agent;
+#[path = "../../../../engine/tests/support/jackd.rs"]
 #[allow(dead_code, reason = "tests also kill their servers and start them again")]
 mod jackd;
 
@@ -52,6 +55,8 @@ const WARM_UP: Duration = Duration::from_secs(3);
 const OUT_MS: f64 = 15.0;
 /// What the direct echo keeps in the voice: a packet, and a tick for the feeding thread to be late.
 const ECHO_SAMPLES: usize = PACKET_SAMPLES + 2 * TICK_SAMPLES;
+/// How often the far end looks whether it is to stop.
+const FAR_END_TIMEOUT: Duration = Duration::from_millis(100);
 /// Priority of the far end's threads, if the system gives it: what is measured is the engine, not they.
 const FAR_END_PRIORITY: u8 = 50;
 
@@ -140,6 +145,12 @@ struct Figures {
     totals_ms: Vec<f64>,
 }
 
+#[derive(Debug, Serialize)]
+struct Report<'a> {
+    ways: &'a [Figures],
+    agent: &'a [agent::Figures],
+}
+
 fn main() -> Result<()> {
     let arguments = Arguments::parse();
     let time = Duration::from_secs(if arguments.quick { 5 } else { arguments.seconds });
@@ -151,7 +162,7 @@ fn main() -> Result<()> {
     println!("{:<16} {:>5} {:>26} {:>26} {:>6} {:>26}", "", "", "in", "jack or echo", "out", "total");
     println!("{:<16} {:>5}{}{:>7}{}", "", "n", quantile_heads().repeat(2), "", quantile_heads());
     let mut all = Vec::new();
-    for way in ways {
+    for &way in &ways {
         let figures = measure(way, time).with_context(|| way.name())?;
         println!(
             "{:<16} {:>5}{}{}{:>7.1}{}",
@@ -165,6 +176,13 @@ fn main() -> Result<()> {
         all.push(figures);
     }
     println!("milliseconds; n: impulses that came back");
+    let agents = ways.iter().map(|&way| agent::measure(way, time)).collect::<Result<Vec<_>>>()?;
+    println!("\n{:<16} {:>5} {:>26} {:>9} {:>26}", "", "n", "PCM to wire", "n", "halt to last speech");
+    println!("{:<22}{}{:>10}{}", "", quantile_heads(), "", quantile_heads());
+    for a in &agents {
+        let (wire, halted) = (quantiles(a.to_wire), quantiles(a.halted));
+        println!("{:<16} {:>5}{wire}{:>10}{halted}", a.way, a.written, a.halts);
+    }
     for figures in &all {
         println!(
             "{}: {} of {} impulses, tick lateness p99 {} us, max {} us, JACK xruns {}",
@@ -177,7 +195,8 @@ fn main() -> Result<()> {
         );
     }
     if let Some(file) = &arguments.json {
-        std::fs::write(file, serde_json::to_string_pretty(&all)? + "\n").with_context(|| file.display().to_string())?;
+        std::fs::write(file, serde_json::to_string_pretty(&Report { ways: &all, agent: &agents })? + "\n")
+            .with_context(|| file.display().to_string())?;
     }
     if let Some(file) = &arguments.svg {
         let rows: Vec<Row> =
@@ -199,36 +218,55 @@ fn quantiles(summary: Option<Summary>) -> String {
     )
 }
 
-fn measure(way: Way, time: Duration) -> Result<Figures> {
-    let server = match way {
-        Way::Direct => None,
-        Way::Jack { rate_hz, period } => Some(Jackd::start("latency", rate_hz, period)),
-    };
-    let mut engine = Engine::start(EngineConfig {
-        bind_ip: IpAddr::V4(Ipv4Addr::LOCALHOST),
-        rtp_ports: 31_000..=31_099,
-        max_calls: 4,
-        jack: server.as_ref().map(|server| JackConfig {
-            server_name: Some(server.name().to_owned()),
+/// A call of the real engine, and its far end's socket. Dropped in this order.
+struct Running {
+    far_end: UdpSocket,
+    /// Where the far end sends to.
+    remote: SocketAddr,
+    call: CallHandle,
+    engine: Engine,
+    server: Option<Jackd>,
+}
+
+impl Running {
+    fn start(way: Way) -> Result<Self> {
+        let server = match way {
+            Way::Direct => None,
+            Way::Jack { rate_hz, period } => Some(Jackd::start("latency", rate_hz, period)),
+        };
+        let mut engine = Engine::start(EngineConfig {
+            bind_ip: IpAddr::V4(Ipv4Addr::LOCALHOST),
+            rtp_ports: 31_000..=31_099,
             max_calls: 4,
-            ..JackConfig::default()
-        }),
-        ..EngineConfig::default()
-    })?;
-    let far_end = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0))?;
-    let port = engine.reserve_port()?;
-    let remote = SocketAddr::from((Ipv4Addr::LOCALHOST, port.port()));
-    let mut call = engine.add_call(CallSetup {
-        id: CallId(1),
-        label: "c1".to_owned(),
-        far_end: String::new(),
-        port,
-        media: MediaParams::new(far_end.local_addr()?, Codec::Pcmu, PCMU_PAYLOAD_TYPE),
-        record_to: None,
-    })?;
+            jack: server.as_ref().map(|server| JackConfig {
+                server_name: Some(server.name().to_owned()),
+                max_calls: 4,
+                ..JackConfig::default()
+            }),
+            ..EngineConfig::default()
+        })?;
+        let far_end = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0))?;
+        let port = engine.reserve_port()?;
+        let remote = SocketAddr::from((Ipv4Addr::LOCALHOST, port.port()));
+        let call = engine.add_call(CallSetup {
+            id: CallId(1),
+            label: "c1".to_owned(),
+            far_end: String::new(),
+            port,
+            media: MediaParams::new(far_end.local_addr()?, Codec::Pcmu, PCMU_PAYLOAD_TYPE),
+            record_to: None,
+        })?;
+        if server.is_some() {
+            wait_for_jack(&mut engine)?;
+        }
+        Ok(Self { far_end, remote, call, engine, server })
+    }
+}
+
+fn measure(way: Way, time: Duration) -> Result<Figures> {
+    let Running { far_end, remote, mut call, engine, server } = Running::start(way)?;
     let ears = call.take_ears().context("the call has no ears")?;
     if let Some(server) = &server {
-        wait_for_jack(&mut engine)?;
         let patched = server.tool("jack_disconnect", &["mr-sip:c1:agent", "mr-sip:c1:to_phone"]).0
             && server.tool("jack_connect", &["mr-sip:c1:caller", "mr-sip:c1:to_phone"]).0;
         ensure!(patched, "the call's ports could not be patched");
@@ -305,7 +343,7 @@ fn exchange(
     time: Duration,
 ) -> Result<Sightings> {
     let stop = Arc::new(AtomicBool::new(false));
-    far_end.set_read_timeout(Some(Duration::from_millis(100)))?;
+    far_end.set_read_timeout(Some(FAR_END_TIMEOUT))?;
     std::thread::scope(|threads| {
         let listener = threads.spawn(|| listen(far_end, &stop));
         let watcher = threads.spawn(|| watch(ears, call, echo, &stop));
