@@ -34,7 +34,8 @@ for argument; do
 done
 groups=${groups:- build demo test}
 
-# group | Debian package | how to see that it is there: a command, a file, or pkg:NAME for pkg-config | what for
+# group | Debian package | how to see that it is there: a command, a file, pkg:NAME for pkg-config, or py:NAME for
+# a module or header of Python | what for
 needs='
 build | ca-certificates     | /etc/ssl/certs/ca-certificates.crt | cargo fetches the crates over TLS
 build | g++                 | g++            | compiles whisper.cpp
@@ -53,12 +54,16 @@ test  | openssl             | openssl        | makes certificates, good and bad 
 test  | sox                 | sox            | reads and compares recordings
 test  | valgrind            | valgrind       | counts the instructions of a media tick
 test  | python3             | python3        | runs the tests of the MindRoot plugin
+test  | python3-venv        | py:ensurepip   | a place for MindRoot itself, and for the judge of speech quality
+test  | python3-dev         | py:Python.h    | compiles that judge
 test  | shellcheck          | shellcheck     | reads the shell scripts
 '
 
 there() { # PROBE
     case $1 in
         pkg:*) command -v pkg-config >/dev/null && pkg-config --exists "${1#pkg:}" ;;
+        py:*.h) [[ -s $(python3 -c 'import sysconfig; print(sysconfig.get_path("include"))' 2>/dev/null)/${1#py:} ]] ;;
+        py:*) python3 -c "import ${1#py:}" 2>/dev/null ;;
         /*) [[ -s $1 ]] ;;
         *) command -v "$1" >/dev/null || [[ -x /usr/sbin/$1 ]] ;;
     esac

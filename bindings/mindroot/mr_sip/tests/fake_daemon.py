@@ -35,6 +35,13 @@ OUTCOMES = {
     "unreachable": ("network", None, "no route to host"),
 }
 
+# Requests about an answered call that need no more than an answer here.
+SIMPLE = frozenset(
+    "call.dtmf call.hold call.resume call.transfer call.transfer_accept call.transfer_reject call.bridge call.unbridge "
+    "call.trace audio.clean audio.effects turn.policy transcript.push "
+    "record.start record.pause record.resume record.stop media.subscribe".split()
+)
+
 
 class FakeResponse:
     def __init__(self, number: int, generation: int, channel: int, bytes_a_ms: int) -> None:
@@ -62,6 +69,13 @@ class FakeCall:
         self.status: int | None = None
         self.reason: str | None = None
         self.halted = False
+        self.ducked = False
+        self.direction = "out"
+        self.sender = "sip:agent@example.invalid"
+        self.clean = {"dc": False, "echo": False, "noise": False, "agc": False}
+        self.policy: dict[str, Any] = {"style": "open", "digits": 0, "barge_in": True, "barge_in_words": 0}
+        self.subscribed = 0
+        self.plays: dict[int, dict[str, Any]] = {}
         self.turn_ms = 0.0
         self.responses: list[FakeResponse] = []
         self.lines: list[dict[str, Any]] = []
@@ -85,9 +99,9 @@ class FakeCall:
         until = self.ended or time.time()
         return {
             "call": self.name,
-            "direction": "out",
+            "direction": self.direction,
             "state": self.state,
-            "from": "sip:agent@example.invalid",
+            "from": self.sender,
             "to": self.to,
             "started_unix_ms": int(self.started * 1000),
             "duration_ms": int((until - begun) * 1000) if begun else 0,
@@ -141,6 +155,7 @@ class FakeDaemon:
         self.refusals = 0
         self.stale_frames = 0
         self.accept_tokens = True
+        self.longest_list = 500
         self._numbers = itertools.count(1)
         self._server: asyncio.AbstractServer | None = None
         self._clock: asyncio.Task[None] | None = None
@@ -195,12 +210,26 @@ class FakeDaemon:
     def speech_stop(self, call: FakeCall) -> None:
         self.event(call, "speech.stop", at_ms=0)
 
-    def final(self, call: FakeCall, text: str, told: bool = True) -> None:
+    def barge_in(self, call: FakeCall) -> None:
+        """The daemon takes what the caller says for an interruption."""
+        self.event(call, "turn.barge_in")
+
+    def final(self, call: FakeCall, text: str, told: bool = True, backchannel: bool = False) -> None:
         utterance = next(call.utterances)
         line = {"who": "caller", "text": text, "start_ms": 0, "end_ms": 900, "utterance": utterance}
         call.lines.append(line)
         if told:
-            self.event(call, "transcript.final", utterance=utterance, text=text, start_ms=0, end_ms=900, latency_ms=120)
+            self.event(
+                call,
+                "transcript.final",
+                utterance=utterance,
+                text=text,
+                as_eager=False,
+                backchannel=backchannel,
+                start_ms=0,
+                end_ms=900,
+                latency_ms=120,
+            )
 
     def say(self, call: FakeCall, text: str) -> None:
         """The caller speaks a whole sentence."""
@@ -223,8 +252,8 @@ class FakeDaemon:
             call,
             "call.state",
             state=state,
-            direction="out",
-            **{"from": "sip:agent@example.invalid"},
+            direction=call.direction,
+            **{"from": call.sender},
             to=call.to,
             **extra,
         )
@@ -372,7 +401,13 @@ class FakeDaemon:
         if method == "call.dial":
             return self._dial(connection, params)
         if method == "call.list":
-            return {"calls": [call.record() for call in self.calls.values() if call.state != "ended"]}
+            return self._list(params)
+        if method == "daemon.status":
+            return {"version": "fake", "pid": os.getpid()}
+        if method == "sip.bans":
+            return {"bans": [{"address": "198.51.100.7", "left_s": 540, "count": 1, "reason": "a scanner's name"}]}
+        if method == "sip.unban":
+            return {}
         call = self.calls.get(params.get("call", ""))
         if call is None:
             raise Refused(1001, "no such call")
@@ -381,8 +416,20 @@ class FakeDaemon:
         if method == "call.hangup":
             after.append(lambda: self.end(call, "hangup" if call.answered else "cancelled"))
             return {}
+        if method in ("call.answer", "call.reject"):
+            if call.state != "incoming":
+                raise Refused(1003, "the call does not wait to be answered")
+            if method == "call.answer":
+                call.connection = connection
+                self.tokens.setdefault(connection.token, []).append(call)
+                after.append(lambda: self.state(call, "answered", status=200))
+            else:
+                after.append(lambda: self.end(call, "rejected", params["status"]))
+            return {}
         if call.state != "answered":
             raise Refused(1003, "the call is not answered")
+        if method in SIMPLE:
+            return self._simple(call, method, params, after)
         if method == "response.start":
             channel = next(self._numbers)
             response = FakeResponse(
@@ -408,6 +455,17 @@ class FakeDaemon:
             self._halt(call)
             call.halted = halted or method == "audio.halt"
             return {}
+        if method == "audio.duck":
+            call.ducked = bool(params["ducked"])
+            return {}
+        if method in ("play.file", "play.tone"):
+            number = next(self._numbers)
+            call.plays[number] = dict(params)
+            return {"play": number}
+        if method == "play.stop":
+            if call.plays.pop(params.get("play"), None) is None:
+                raise Refused(1007, "no such player")
+            return {}
         if method == "audio.resume":
             call.halted = False
             call.turn_ms = 0.0
@@ -423,6 +481,52 @@ class FakeDaemon:
                 "queued_ms": sum(len(response.queue) / response.bytes_a_ms for response in live),
             }
         raise Refused(-32601, f"no method {method}")
+
+    def _list(self, params: dict[str, Any]) -> dict[str, Any]:
+        after = int(str(params.get("after", "c0")).lstrip("c"))
+        up = [call for call in self.calls.values() if call.state != "ended" and int(call.name[1:]) > after]
+        limit = min(params.get("limit", 500), self.longest_list)
+        more = {"more": True} if len(up) > limit else {}
+        return {"calls": [call.record() for call in up[:limit]], **more}
+
+    def _simple(self, call: FakeCall, method: str, params: dict[str, Any], after: list[Any]) -> dict[str, Any]:
+        """What only has to be written down, with the event that follows it in the daemon."""
+        if method == "call.transfer" and params.get("to") == "nobody":
+            after.append(lambda: self.event(call, "call.transfer", state="failed", status=404, reason="Not Found"))
+        elif method == "call.transfer":
+            after.append(lambda: self.event(call, "call.transfer", state="accepted"))
+            after.append(lambda: self.end(call, "transferred"))
+        elif method in ("call.hold", "call.resume"):
+            held = {"hold": "us"} if method == "call.hold" else {}
+            after.append(lambda: self.event(call, "call.held", **held))
+        elif method == "audio.clean":
+            call.clean.update({name: value for name, value in params.items() if name != "call"})
+            return dict(call.clean)
+        elif method == "turn.policy":
+            call.policy.update({name: value for name, value in params.items() if name != "call"})
+            return dict(call.policy)
+        elif method == "record.start":
+            return {"path": params.get("path", f"/calls/{call.name}.wav")}
+        elif method == "media.subscribe":
+            call.subscribed = next(self._numbers)
+            return {"channel": call.subscribed}
+        return {}
+
+    def hear(self, call: FakeCall, samples: bytes, encoding: int = 2) -> None:
+        """The caller's audio, to who has subscribed to it."""
+        head = HEADER.pack(AUDIO_HEADER.size + len(samples), 2, encoding, call.subscribed)
+        call.connection.send_raw(head + AUDIO_HEADER.pack(0, time.monotonic_ns()) + samples)
+
+    def ring(self, sender: str = "sip:bob@example.invalid", display_name: str | None = None) -> FakeCall:
+        """Somebody calls; every connection is told."""
+        call = FakeCall(f"c{next(self._numbers)}", "sip:agent@example.invalid", next(iter(self.connections)))
+        call.state, call.direction, call.sender = "incoming", "in", sender
+        self.calls[call.name] = call
+        name = {"display_name": display_name} if display_name else {}
+        for connection in self.connections:
+            params = {"call": call.name, "time_ms": None, "from": sender, "to": call.to, **name}
+            connection.send({"method": "call.incoming", "params": params})
+        return call
 
     def _hello(self, connection: FakeConnection, params: dict[str, Any], after: list[Any]) -> dict[str, Any]:
         connection.greeted = True

@@ -10,11 +10,13 @@ import time
 import unittest
 from typing import Any, Callable
 
+from mr_sip.archive import Archive
 from mr_sip.client import ControlClient
 from mr_sip.daemon import Daemon
 from mr_sip.phone import Phone
 
 from .fake_daemon import FakeCall, FakeDaemon
+from .stub_mindroot import Context, MindRoot
 
 # A condition that has not come by then is not coming, even on a loaded machine.
 PATIENCE_S = 20.0
@@ -36,6 +38,11 @@ class RecordingAgent:
     """An agent whose turn lasts until it is cancelled, and which remembers everything in order."""
 
     def __init__(self) -> None:
+        self.name, self.user = "agent", "user"
+        self.speech_to_speech = self.wants_audio = False
+        self.audio = b""
+        self.utterances: list[str] = []
+        self.replies: list[str] = []
         self.heard: list[tuple[Any, ...]] = []
         self.on_turn: Callable[[str], Any] | None = None
         self._turn: asyncio.Future[None] | None = None
@@ -66,6 +73,19 @@ class RecordingAgent:
             await self.on_turn(text)
         self._turn = asyncio.get_running_loop().create_future()
         await self._turn
+
+    async def hear(self, ulaw: bytes) -> None:
+        self.audio += ulaw
+
+    async def utterance_complete(self, text: str) -> None:
+        # Not in `heard`: it may come at any time.
+        self.utterances.append(text)
+
+    def said(self) -> list[str]:
+        return self.replies
+
+    async def over(self) -> None:
+        self.heard.append(("over",))
 
     async def remember(self, text: str) -> None:
         self.heard.append(("remember", text))
@@ -100,7 +120,7 @@ class DaemonCase(unittest.IsolatedAsyncioTestCase):
         return client
 
     def phone(self) -> Phone:
-        phone = Phone(Daemon(self.socket))
+        phone = Phone(Daemon(self.socket), archive=Archive(pathlib.Path(self._folder.name) / "calls"))
         self._phones.append(phone)
         return phone
 
@@ -112,3 +132,34 @@ class DaemonCase(unittest.IsolatedAsyncioTestCase):
         report = await phone.dial(log_id, to, agent)
         self.assertEqual(report["status"], "call_established", report)
         return self.daemon.calls[report["call"]], agent
+
+
+class PluginCase(DaemonCase):
+    """The plugin in a stub of MindRoot, on the fake daemon."""
+
+    async def asyncSetUp(self) -> None:
+        await super().asyncSetUp()
+        self.mindroot = MindRoot()
+        self._installed = self.mindroot.installed()
+        self.mod = self._installed.__enter__()
+        self.telephone = self.phone()
+        self.mod.use_phone(self.telephone)
+
+    async def asyncTearDown(self) -> None:
+        await self.mod.listener().stop()
+        await super().asyncTearDown()
+        self._installed.__exit__(None, None, None)
+
+    async def service(self, name: str, *args: Any, **kwargs: Any) -> Any:
+        return await self.mindroot.services.execute(name, *args, **kwargs)
+
+    async def command(self, name: str, context: Context, **args: Any) -> Any:
+        """An agent runs a command."""
+        return await self.mindroot.handle_cmds(name, args, context)
+
+    async def on_a_call(self, log_id: str, to: str = "alice") -> tuple[Context, FakeCall]:
+        """A conversation on a call that was answered."""
+        context = Context(log_id)
+        report = await self.service("dial_service", to, context=context)
+        self.assertEqual(report["status"], "call_established", report)
+        return context, self.daemon.calls[report["call"]]

@@ -202,6 +202,17 @@ class Speaking(DaemonCase):
         self.daemon.play(self.fake, 1000)
         self.assertEqual(self.fake.heard, data)
 
+    async def test_files_and_tones_are_played_and_stopped_and_the_voice_is_ducked(self) -> None:
+        file = await self.call.play_file("/sounds/wait.wav", instead=True, gain_db=-6.0)
+        tone = await self.call.play_tone("busy", region="us", for_ms=500)
+        how = {"call": self.call.id, "path": "/sounds/wait.wav", "mode": "instead", "bargeable": True, "gain_db": -6.0}
+        self.assertEqual(self.fake.plays[file], how)
+        self.assertEqual((self.fake.plays[tone]["tone"], self.fake.plays[tone]["for_ms"]), ("busy", 500))
+        await self.call.stop_play(tone)
+        self.assertEqual(list(self.fake.plays), [file])
+        await self.call.duck(True)
+        self.assertTrue(self.fake.ducked)
+
     async def test_a_halt_ends_a_write_that_waits(self) -> None:
         response = await self.call.start_response()
         writing = asyncio.ensure_future(response.write(b"x" * 8 * 2000))

@@ -6,48 +6,15 @@ For a real MindRoot see try_in_mindroot.sh.
 from __future__ import annotations
 
 import asyncio
-import inspect
-import json
-import os
 import pathlib
-from typing import Any
-from unittest import mock
 
-from mr_sip.daemon import Daemon
-from mr_sip.phone import Phone
-
-from .stub_mindroot import Context, MindRoot
-from .support import DaemonCase, until
+from .stub_mindroot import Context
+from .support import PluginCase, until
 
 INFO = pathlib.Path(__file__).resolve().parent.parent / "plugin_info.json"
 
 
-class Plugin(DaemonCase):
-    async def asyncSetUp(self) -> None:
-        await super().asyncSetUp()
-        self.mindroot = MindRoot()
-        self._installed = self.mindroot.installed()
-        self.mod = self._installed.__enter__()
-        phone = Phone(Daemon(self.socket))
-        self._phones.append(phone)
-        self.mod._phone = phone
-
-    async def asyncTearDown(self) -> None:
-        await super().asyncTearDown()
-        self._installed.__exit__(None, None, None)
-
-    async def service(self, name: str, *args: Any, **kwargs: Any) -> Any:
-        return await self.mindroot.services.execute(name, *args, **kwargs)
-
-    async def test_what_plugin_info_promises_is_registered(self) -> None:
-        info = json.loads(INFO.read_text())
-        self.assertEqual(sorted(self.mindroot.commands.functions), sorted(info["commands"]))
-        self.assertLessEqual(set(info["services"]), set(self.mindroot.services.functions))
-        for name in (*info["commands"], *info["services"]):
-            function = {**self.mindroot.commands.functions, **self.mindroot.services.functions}[name]
-            self.assertTrue(inspect.iscoroutinefunction(function), name)
-            self.assertIn("context", inspect.signature(function).parameters, name)
-
+class Plugin(PluginCase):
     async def test_a_whole_call_through_commands_and_services(self) -> None:
         context = Context("log")
         self.assertIsNone(await self.mindroot.handle_cmds("call", {"destination": "sip:user@domain.com"}, context))
@@ -67,6 +34,7 @@ class Plugin(DaemonCase):
             context.heard,
             [
                 ("on_interrupt",),
+                ("user_utterance_complete", "stop"),
                 ("cancel_and_wait", "log", "user of log"),
                 ("truncate_last_assistant_speech", 0.6),
                 ("backend_user_message", "stop"),
@@ -127,12 +95,3 @@ class Plugin(DaemonCase):
         )
         dialled = {params["metadata"]["log_id"]: params["to"] for params in self.daemon.params("call.dial")}
         self.assertEqual(dialled, {"log-1": "alice", "log-2": "bob"})
-
-    async def test_settings_are_read_when_they_are_needed(self) -> None:
-        with mock.patch.dict(os.environ, {"SIP_CALL_ESTABLISH_TIMEOUT": "7", "SIP_ACCOUNT": "work"}):
-            await self.service("dial_service", "alice", context=Context("log-1"))
-        with mock.patch.dict(os.environ, {"SIP_CALL_ESTABLISH_TIMEOUT": "soon"}):
-            await self.service("dial_service", "alice", context=Context("log-2"))
-        first, second = self.daemon.params("call.dial")
-        self.assertEqual((first["timeout_ms"], first["account"]), (7000, "work"))
-        self.assertEqual((second["timeout_ms"], "account" in second), (120_000, False))

@@ -63,6 +63,16 @@ class Dialling(DaemonCase):
         fake, _ = await self.established(phone)
         self.assertEqual(fake.state, "answered")
 
+    async def test_answered_and_hung_up_in_one_burst_is_a_call_and_its_end(self) -> None:
+        phone, agent = self.phone(), RecordingAgent()
+        dialing = asyncio.create_task(phone.dial("log", "sip:ringing@example.invalid", agent))
+        await until(lambda: any(call.state == "ringing" for call in self.daemon.calls.values()))
+        (fake,) = self.daemon.calls.values()
+        self.daemon.state(fake, "answered", status=200)
+        self.daemon.end(fake, "remote_hangup")
+        self.assertEqual((await dialing)["status"], "call_established")
+        await until(lambda: agent.turns() == [DISCONNECTED])
+
     async def test_one_conversation_has_one_call(self) -> None:
         phone = self.phone()
         await self.established(phone)
@@ -232,6 +242,7 @@ class BargeIn(DaemonCase):
         self.agent.heard = _Merged(order, self.agent.heard)
         self.daemon.requests = _Merged(order, [])
         self.daemon.speech_start(self.fake)
+        self.daemon.barge_in(self.fake)
         await until(lambda: "interrupted" in order)
         self.assertEqual(order, ["audio.halt", "interrupted"])
         self.daemon.speech_stop(self.fake)
@@ -244,11 +255,61 @@ class BargeIn(DaemonCase):
         )
         self.assertFalse(self.voice.halted)
 
-    async def test_the_voice_is_silent_from_the_first_sound_of_the_caller(self) -> None:
+    async def test_the_voice_is_silent_from_the_moment_that_the_caller_interrupts(self) -> None:
         await self._agent_speaks(100, 4000)
+        self.daemon.speech_start(self.fake)
+        self.daemon.barge_in(self.fake)
+        await until(lambda: self.voice.halted)
+        self.assertFalse(await self.voice.write(b"x" * 160))
+
+    async def test_a_silent_agent_stays_so_while_the_caller_speaks(self) -> None:
         self.daemon.speech_start(self.fake)
         await until(lambda: self.voice.halted)
         self.assertFalse(await self.voice.write(b"x" * 160))
+
+    async def test_a_sign_of_listening_neither_stops_the_agent_nor_is_answered(self) -> None:
+        await self._agent_speaks(100, 4000)
+        self.daemon.speech_start(self.fake)
+        self.daemon.speech_stop(self.fake)
+        self.daemon.final(self.fake, "uh-huh", backchannel=True)
+        await self.session.call.position()  # answered after those events
+        self.assertFalse(self.voice.halted)
+        self.assertTrue(await self.voice.write(b"x" * 160))
+        self.daemon.say(self.fake, "yes please")
+        await until(self.agent.turns)
+        self.assertEqual(self.agent.turns(), ["yes please"])
+        self.assertEqual(len(self.daemon.params("audio.halt")), 1)
+
+    async def test_a_turn_that_was_not_taken_for_an_interruption_ends_what_is_said_all_the_same(self) -> None:
+        await self._agent_speaks(700, 4000)
+        self.daemon.say(self.fake, "what about Tuesday?")
+        await until(lambda: self.agent.turns() == ["what about Tuesday?"])
+        self.assertEqual(self.agent.names(), ["interrupted", "cancel_turn", "truncate", "show", "take_turn"])
+        self.assertIn(("truncate", 0.7), self.agent.heard)
+        self.assertFalse(self.voice.halted)
+
+    async def test_where_the_policy_forbids_interrupting_the_agent_says_all_and_then_answers(self) -> None:
+        self.fake.policy["barge_in"] = False
+        await self._agent_speaks(700, 1400)
+        self.daemon.say(self.fake, "what about Tuesday?")
+        await until(lambda: self.daemon.params("turn.policy"))
+        self.daemon.say(self.fake, "in the morning")
+        await self.session.call.position()  # answered after those events
+        self.assertEqual(self.agent.turns(), [])
+        self.assertFalse(self.voice.halted)
+        self.daemon.play(self.fake, 700)
+        await until(self.agent.turns)
+        self.assertEqual(self.agent.turns(), ["what about Tuesday? in the morning"])
+        self.assertEqual(self.daemon.params("audio.halt"), [])
+        self.assertNotIn("truncate", self.agent.names())
+
+    async def test_who_hangs_up_over_an_agent_that_must_not_be_interrupted_is_remembered(self) -> None:
+        self.fake.policy["barge_in"] = False
+        await self._agent_speaks(700, 1400)
+        self.daemon.say(self.fake, "never mind")
+        await until(lambda: self.daemon.params("turn.policy"))
+        self.daemon.end(self.fake, "remote_hangup")
+        await until(lambda: ("remember", "never mind") in self.agent.heard)
 
     async def test_a_reply_that_was_heard_to_its_end_is_not_cut(self) -> None:
         await self._agent_speaks(400, 400)
@@ -267,6 +328,7 @@ class BargeIn(DaemonCase):
     async def test_what_was_heard_of_an_earlier_reply_is_not_counted_twice(self) -> None:
         await self._agent_speaks(700, 4000)
         self.daemon.speech_start(self.fake)
+        self.daemon.barge_in(self.fake)
         self.daemon.speech_stop(self.fake)
         self.daemon.speech_start(self.fake)
         self.daemon.final(self.fake, "wait")
@@ -371,6 +433,7 @@ class TwoCalls(DaemonCase):
                 self.assertTrue(await session.voice.write(word * 100))
         await until(lambda: (one.queued, two.queued) == (b"1" * 2000, b"2" * 2000))
         self.daemon.speech_start(one)
+        self.daemon.barge_in(one)
         assert sessions[0] is not None and sessions[1] is not None
         await until(lambda: sessions[0].voice.halted)
         self.assertFalse(sessions[1].voice.halted)

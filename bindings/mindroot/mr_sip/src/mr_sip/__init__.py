@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import importlib.util
 
-from .calls import Call, Event, Position, Response
-from .client import ControlClient, Subscription, default_socket_path
+from .calls import Call, Event, Position
+from .client import ControlClient
 from .errors import (
     ConnectionLost,
     DaemonNotRunning,
@@ -21,6 +21,9 @@ from .errors import (
     ResponseCut,
 )
 from .frames import AudioFrame, Encoding
+from .places import default_socket_path
+from .response import Response
+from .subscription import Subscription
 
 __version__ = "0.1.0"
 

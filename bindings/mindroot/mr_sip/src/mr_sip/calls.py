@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from typing import (
     TYPE_CHECKING,
     Any,
@@ -19,20 +19,15 @@ from typing import (
     Union,
 )
 
-from .errors import NO_SUCH_RESPONSE, WRONG_STATE, ConnectionLost, MrSipError, RequestRefused, ResponseCut
-from .frames import AudioFrame, Encoding, whole_samples
+from .errors import NO_SUCH_CALL, WRONG_STATE, RequestRefused, ResponseCut
+from .frames import Encoding
+from .response import Response
 
 if TYPE_CHECKING:
     from .client import ControlClient
+    from .subscription import Subscription
 
 CallId = Union[str, int]
-
-# Samples go out in frames of this long: short enough that a halt finds little under way.
-FRAME_MS = 200
-# `response.progress` comes every 200 ms while audio plays. When nothing came for this long, the position is asked for.
-POSITION_POLL_S = 1.0
-# What a daemon that names no window is taken to hold.
-DEFAULT_WINDOW_MS = 2_000
 
 log = logging.getLogger("mr_sip")
 
@@ -70,6 +65,7 @@ class Call:
         cause, status, reason: why it ended: the protocol's word, the SIP status if there was one, the SIP reason.
         halted: the voice is latched silent.
         unheard_ms: what was given to the daemon since the last resume and will never be played, because it was cut.
+        display_name: what the far end calls itself; not to be trusted.
         summary: the params of `call.summary`, once it came.
         refused_samples: samples that the daemon refused because the window was overrun; stays 0.
     """
@@ -81,10 +77,12 @@ class Call:
         self.direction = "out"
         self.remote_from = ""
         self.remote_to = ""
+        self.display_name = ""
         self.cause: str | None = None
         self.status: int | None = None
         self.reason: str | None = None
         self.summary: Mapping[str, Any] | None = None
+        self.made_at = time.time()
         self.answered_at: float | None = None
         self.ended_at: float | None = None
         self.halted = False
@@ -114,6 +112,11 @@ class Call:
     def ended(self) -> bool:
         """Over, for whatever cause."""
         return self.state == "ended"
+
+    @property
+    def party(self) -> str:
+        """Who is at the far end: a number or an address, without what surrounds it in SIP."""
+        return bare_address(self.remote_from if self.direction == "in" else self.remote_to)
 
     @property
     def duration_s(self) -> float:
@@ -205,14 +208,105 @@ class Call:
         try:
             await self._client.request("call.hangup", {"call": self.id})
         except RequestRefused as error:
-            if error.code not in (1001, WRONG_STATE):
+            if error.code not in (NO_SUCH_CALL, WRONG_STATE):
                 raise
 
-    async def send_digits(self, digits: str, duration_ms: int = 120, gap_ms: int = 60) -> None:
-        """Sends DTMF digits (`0-9*#A-D`) by RFC 4733."""
-        await self._client.request(
-            "call.dtmf", {"call": self.id, "digits": digits, "duration_ms": duration_ms, "gap_ms": gap_ms}
-        )
+    async def progress(self) -> None:
+        """Lets the agent be heard before an incoming call is answered (183, early media); becomes its owner."""
+        await self._client.request("call.progress", {"call": self.id})
+
+    async def send_digits(
+        self, digits: str, duration_ms: int = 120, gap_ms: int = 60, *, via: str | None = None
+    ) -> None:
+        """Presses 1 to 64 keys (`0-9*#A-D`); returns when they are queued.
+
+        They go as telephone events (RFC 4733) where the far end has them; `via` asks for `rfc4733`, `info` or `inband`.
+        """
+        params: dict[str, Any] = {"call": self.id, "digits": digits, "duration_ms": duration_ms, "gap_ms": gap_ms}
+        if via is not None:
+            params["via"] = via
+        await self._client.request("call.dtmf", params)
+
+    async def hold(self) -> None:
+        """Puts the far end on hold; the event `call.held` says when it is so. The agent's voice still goes out."""
+        await self._client.request("call.hold", {"call": self.id})
+
+    async def unhold(self) -> None:
+        """Ends a hold of ours."""
+        await self._client.request("call.resume", {"call": self.id})
+
+    async def transfer(self, to: str | Call) -> None:
+        """Sends the far end to a number or SIP URI, or to the far end of another call of ours.
+
+        Returns when it was asked for; `call.transfer` events tell how it goes on, and a call that was transferred ends
+        with cause `transferred`.
+        """
+        target = {"other_call": to.id} if isinstance(to, Call) else {"to": to}
+        await self._client.request("call.transfer", {"call": self.id, **target})
+
+    async def accept_transfer(self) -> None:
+        """The far end asked us to call somebody else (`call.transfer` `requested`): we do."""
+        await self._client.request("call.transfer_accept", {"call": self.id})
+
+    async def reject_transfer(self, status: int = 603) -> None:
+        """The far end asked us to call somebody else: we do not."""
+        await self._client.request("call.transfer_reject", {"call": self.id, "status": status})
+
+    async def bridge(self, other: Call, mode: str = "talk") -> None:
+        """Lets this call and another one hear each other; with `mode` `listen` or `whisper`, `other` is a supervisor.
+
+        Agents and ears of both go on as before. Ends with either call, or by `unbridge`.
+        """
+        await self._client.request("call.bridge", {"call": self.id, "other_call": other.id, "mode": mode})
+
+    async def unbridge(self, other: Call | None = None) -> None:
+        """Ends the bridge to `other`, or all bridges of this call."""
+        params: dict[str, Any] = {"call": self.id}
+        if other is not None:
+            params["other_call"] = other.id
+        await self._client.request("call.unbridge", params)
+
+    async def clean(
+        self, *, dc: bool | None = None, echo: bool | None = None, noise: bool | None = None, agc: bool | None = None
+    ) -> Mapping[str, bool]:
+        """What is done to the caller's audio before it is recognised; None leaves it. Returns what is done now.
+
+        `dc` takes a constant offset away, `echo` the echo of the agent's own voice, `noise` noise (22 ms later), `agc`
+        brings speech to about -23 dBFS.
+        """
+        wanted = {"dc": dc, "echo": echo, "noise": noise, "agc": agc}
+        params = {name: value for name, value in wanted.items() if value is not None}
+        answer = await self._client.request("audio.clean", {"call": self.id, **params})
+        return {name: bool(answer.get(name, False)) for name in wanted}
+
+    async def effects(self, direction: str, chain: Sequence[Mapping[str, Any]] = ()) -> None:
+        """Sets the effects on one voice, `caller` or `agent`, in place of those before; none ends them.
+
+        At most 8, each `{"name": ..., parameters}`: `gain`, `equaliser`, `band_pass`, `phone` (see PROTOCOL.md).
+        """
+        params = {"call": self.id, "direction": direction, "chain": [dict(effect) for effect in chain]}
+        await self._client.request("audio.effects", params)
+
+    async def turn_policy(self, **changes: Any) -> Mapping[str, Any]:
+        """Changes when it is whose turn; what is not named stays. Returns all of it as it is now.
+
+        `style` ("open", "quick", "digits"), `complete_ms`, `end_of_turn_ms`, `incomplete_ms`, `digits`, `barge_in`,
+        `barge_in_ms`, `barge_in_words`, `barge_in_sure_ms`, `language`, `vocabulary`, `recognizer` ("built_in",
+        "client"): see PROTOCOL.md.
+        """
+        return await self._client.request("turn.policy", {"call": self.id, **changes})
+
+    async def push_transcript(self, text: str, *, settled: bool = False, end_of_turn: bool = False) -> None:
+        """What a recogniser of one's own heard, on a call whose `recognizer` is "client" (see `turn_policy`).
+
+        `text`: the words since those that were settled last, at most 16 KiB. `settled`: they will not change any more.
+        """
+        params = {"call": self.id, "text": text, "settled": settled, "end_of_turn": end_of_turn}
+        await self._client.request("transcript.push", params)
+
+    async def trace(self, format: str = "ladder") -> Mapping[str, Any]:
+        """Its SIP messages, without passwords: `ladder`, `pcap` (base64) or `json`."""
+        return await self._client.request("call.trace", {"call": self.id, "format": format})
 
     async def start_recording(self, path: str | None = None) -> str:
         """Records it from now on, to a WAV file (left the caller, right the agent); says which."""
@@ -232,6 +326,10 @@ class Call:
     async def stop_recording(self) -> None:
         """Ends the recording; the call goes on, and may be recorded again."""
         await self._client.request("record.stop", {"call": self.id})
+
+    async def subscribe(self, rate: int = 8000, encoding: Encoding = Encoding.ULAW) -> Subscription:
+        """The caller's own audio, frame by frame, until the call or the connection ends."""
+        return await self._client.subscribe(self, rate, encoding.wire_name)
 
     async def get(self) -> Mapping[str, Any]:
         """The daemon's own record of it, with the transcript so far."""
@@ -265,6 +363,28 @@ class Call:
         """Throws away what is queued, without latching."""
         self._cut_responses()
         await self._client.request("audio.clear", {"call": self.id})
+
+    async def duck(self, ducked: bool) -> None:
+        """Lowers the voice while the caller may be speaking, or brings it back. Nothing of it is lost."""
+        await self._client.request("audio.duck", {"call": self.id, "ducked": ducked})
+
+    async def play_file(self, path: str, *, instead: bool = False, bargeable: bool = True, gain_db: float = 0.0) -> int:
+        """Plays a WAV file beside the voice, or instead of it. Returns its number; `play.finished` tells its end."""
+        how = {"mode": "instead" if instead else "mix", "bargeable": bargeable, "gain_db": gain_db}
+        return int((await self._client.request("play.file", {"call": self.id, "path": path, **how}))["play"])
+
+    async def play_tone(
+        self, tone: str, *, region: str = "eu", for_ms: int | None = None, instead: bool = False, bargeable: bool = True
+    ) -> int:
+        """Plays a tone (`dial`, `ringback`, `busy`, `congestion`, `sit`, `beep`). Returns the player's number."""
+        how: dict[str, Any] = {"mode": "instead" if instead else "mix", "bargeable": bargeable, "region": region}
+        if for_ms is not None:
+            how["for_ms"] = for_ms
+        return int((await self._client.request("play.tone", {"call": self.id, "tone": tone, **how}))["play"])
+
+    async def stop_play(self, play: int) -> None:
+        """Fades a player out."""
+        await self._client.request("play.stop", {"call": self.id, "play": play})
 
     async def position(self) -> Position:
         """Where the voice is, from the daemon itself; the mirror is brought up to it."""
@@ -341,6 +461,7 @@ class Call:
         self.direction = str(params.get("direction") or ("in" if state == "incoming" else self.direction))
         self.remote_from = str(params.get("from") or self.remote_from)
         self.remote_to = str(params.get("to") or self.remote_to)
+        self.display_name = str(params.get("display_name") or self.display_name)
         if state == "answered" and self.answered_at is None:
             self.answered_at = time.monotonic()
         if state == "ended":
@@ -394,74 +515,13 @@ class Call:
                 waiter.set_result(None)
 
 
-class Response:
-    """One answer of the agent's voice, from `Call.start_response`.
-
-    Attributes:
-        sent_ms, played_ms: how much went to the daemon, how much of it is known to be on the wire.
-        window_ms: how much may be outstanding; `write` waits above it.
-        closed: finished, halted, cleared, or its call is over.
-    """
-
-    def __init__(
-        self, call: Call, client: ControlClient, opened: Mapping[str, Any], encoding: Encoding, rate: int
-    ) -> None:
-        self._call = call
-        self._client = client
-        self._connection = client.connection_number
-        self._held = b""
-        self.id = opened.get("response")
-        self.generation = int(opened.get("generation") or 0)
-        self.channel = int(opened.get("channel") or 0)
-        self.window_ms = float(opened.get("window_ms") or DEFAULT_WINDOW_MS)
-        self.encoding = encoding
-        self.rate = rate
-        self.sent_ms = 0.0
-        self.played_ms = 0.0
-        self.closed = False
-        self.ending = False
-
-    async def write(self, data: bytes) -> None:
-        """Sends samples, of any length, waiting while the window is full. An odd byte waits for the next write.
-
-        Raises ResponseCut once nobody wants them any more, ConnectionLost where the connection went away.
-        """
-        whole, self._held = whole_samples(self._held, data, self.encoding)
-        step_samples = max(1, int(self.rate * min(FRAME_MS, self.window_ms / 2) / 1000))
-        step = step_samples * self.encoding.width
-        for start in range(0, len(whole), step):
-            piece = whole[start : start + step]
-            length_ms = len(piece) / self.encoding.width * 1000.0 / self.rate
-            await self._wait_for_room(length_ms)
-            self.sent_ms += length_ms
-            await self._client.send_audio(
-                AudioFrame(self.channel, self.encoding, self.generation, time.monotonic_ns(), piece)
-            )
-
-    async def end(self) -> None:
-        """Says that no more comes. What was sent is played to its end."""
-        if self.closed or self.ending:
-            return
-        self.ending = True
-        try:
-            await self._client.request("response.end", {"call": self._call.id, "response": self.id})
-        except RequestRefused as error:
-            if error.code not in (NO_SUCH_RESPONSE, WRONG_STATE, 1001):
-                raise
-
-    async def _wait_for_room(self, length_ms: float) -> None:
-        def room(call: Call) -> bool:
-            return self.closed or call.outstanding_ms + length_ms < self.window_ms
-
-        while not await self._call.wait_until(room, POSITION_POLL_S):
-            try:
-                await self._call.position()
-            except ConnectionLost:
-                raise
-            except MrSipError:
-                # Slow or odd answers are no reason to throw speech away; the next event or poll decides.
-                continue
-        if self._connection != self._client.connection_number and not self._call.ended:
-            raise ConnectionLost("the connection that the response belonged to is gone")
-        if self.closed:
-            raise ResponseCut("the response was halted, cleared or ended, or the call is over")
+def bare_address(address: str) -> str:
+    """`+4930123456` of `"Bob" <sip:+4930123456@example.com;user=phone>`; `bob@example.com` where it is no number."""
+    text = address.rsplit("<", 1)[-1].split(">", 1)[0].strip()
+    for scheme in ("sip:", "sips:", "tel:"):
+        if text.lower().startswith(scheme):
+            text = text[len(scheme) :]
+    text = text.split(";", 1)[0].split("?", 1)[0]
+    user = text.split("@", 1)[0]
+    digits = user[1:] if user.startswith("+") else user
+    return user if digits.isdigit() else text

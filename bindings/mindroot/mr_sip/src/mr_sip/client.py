@@ -19,7 +19,6 @@ import asyncio
 import contextlib
 import itertools
 import logging
-import os
 import time
 from collections.abc import AsyncGenerator, Mapping
 from pathlib import Path
@@ -29,6 +28,8 @@ from typing import Any, Callable, NamedTuple
 from .calls import Call, CallId, Event
 from .errors import ConnectionLost, DaemonNotRunning, MrSipError, ProtocolError, RequestRefused, RequestTimeout
 from .frames import HEADER, KIND_JSON, AudioFrame, audio_frame, json_frame, read_audio, read_header, read_json
+from .places import default_socket_path
+from .subscription import Subscription
 
 PROTOCOL = 1
 REQUEST_TIMEOUT_S = 10.0
@@ -36,8 +37,6 @@ REQUEST_TIMEOUT_S = 10.0
 RESUME_FOR_S = 6.0
 RESUME_FIRST_PAUSE_S = 0.05
 RESUME_LONGEST_PAUSE_S = 0.5
-# A subscriber that does not read loses the oldest audio, not the newest: 20 s at 20 ms a frame.
-SUBSCRIPTION_FRAMES = 1_000
 
 log = logging.getLogger("mr_sip")
 
@@ -57,23 +56,6 @@ class _Pending(NamedTuple):
     on_result: Callable[[Mapping[str, Any]], None] | None
 
 
-def default_socket_path() -> Path:
-    """Where the daemon listens unless it was told otherwise: the same rule as the daemon's own.
-
-    `MR_SIP_SOCKET`; else for root `/run/mr-sip/control.sock`; else `$XDG_RUNTIME_DIR/mr-sip/control.sock`; else
-    `/tmp/mr-sip-UID/control.sock`.
-    """
-    named = os.getenv("MR_SIP_SOCKET")
-    if named:
-        return Path(named)
-    if os.geteuid() == 0:
-        return Path("/run/mr-sip/control.sock")
-    runtime = os.getenv("XDG_RUNTIME_DIR")
-    if runtime:
-        return Path(runtime) / "mr-sip" / "control.sock"
-    return Path(f"/tmp/mr-sip-{os.geteuid()}/control.sock")
-
-
 class ControlClient:
     """A connection to the daemon. Make one with `ControlClient.connect`."""
 
@@ -90,11 +72,12 @@ class ControlClient:
         self._ids = itertools.count(1)
         self._pending: dict[int, _Pending] = {}
         self._listeners: list[Listener] = []
-        self._subscriptions: dict[int, asyncio.Queue[AudioFrame | None]] = {}
+        self._subscriptions: dict[int, Subscription] = {}
         self._reader: asyncio.StreamReader | None = None
         self._writer: asyncio.StreamWriter | None = None
         self._drain = asyncio.Lock()
         self._up = asyncio.Event()
+        self._gone = asyncio.Event()
         self._closed = False
         self._failure: Exception | None = None
         self._keeper: asyncio.Task[None] | None = None
@@ -151,6 +134,7 @@ class ControlClient:
     async def close(self) -> None:
         """Ends the connection. The daemon hangs up this client's calls after its grace time."""
         self._closed = True
+        self._gone.set()
         if self._keeper is not None and self._keeper is not asyncio.current_task():
             self._keeper.cancel()
             await asyncio.wait({self._keeper})
@@ -208,12 +192,19 @@ class ControlClient:
         account: str | None = None,
         timeout_ms: int | None = None,
         metadata: Mapping[str, Any] | None = None,
+        record: bool | None = None,
+        display_name: str | None = None,
+        headers: Mapping[str, str] | None = None,
+        privacy: bool = False,
+        detect: Mapping[str, bool] | None = None,
         on_call: Callable[[Call], object] | None = None,
     ) -> Call:
         """Starts a call and returns it at once; what becomes of it comes as events.
 
-        `on_call` runs in the reader before any of the call's events. Cancelling this hangs up, even where the daemon's
-        answer was still on its way.
+        `record` and `detect` (`digits`, `progress`, `answered_by`) are as the daemon's configuration says where they
+        are None. `display_name` is our name as the called see it, `headers` are further ones of the INVITE, `privacy`
+        keeps our number from the called. `on_call` runs in the reader before any of the call's events. Cancelling this
+        hangs up, even where the daemon's answer was still on its way.
         """
         params: dict[str, Any] = {"to": destination}
         if account:
@@ -222,6 +213,16 @@ class ControlClient:
             params["timeout_ms"] = timeout_ms
         if metadata:
             params["metadata"] = dict(metadata)
+        if record is not None:
+            params["record"] = record
+        if display_name:
+            params["display_name"] = display_name
+        if headers:
+            params["headers"] = dict(headers)
+        if privacy:
+            params["privacy"] = True
+        if detect is not None:
+            params["detect"] = dict(detect)
 
         box: list[Call] = []
 
@@ -248,15 +249,58 @@ class ControlClient:
         """Hangs up without waiting, for a task that is being cancelled."""
         self._spawn(self._hang_up_quietly(call))
 
+    async def list_calls(self, after: CallId | None = None, page: int = 500) -> list[Mapping[str, Any]]:
+        """The calls that have not ended, whoever owns them, above the call `after`; asked for `page` at a time."""
+        calls: list[Mapping[str, Any]] = []
+        while True:
+            params: dict[str, Any] = {"limit": page}
+            if after is not None:
+                params["after"] = after
+            answer = await self.request("call.list", params)
+            some = [call for call in answer.get("calls") or [] if isinstance(call, dict)]
+            calls += some
+            # An older daemon knows no `more`: it has sent all of them. None in the answer would be asked for for ever.
+            if not answer.get("more") or not some:
+                return calls
+            after = some[-1].get("call")
+
+    def known_call(self, record: Mapping[str, Any]) -> Call | None:
+        """The mirror of a call that `list_calls` told of, made where its events had not made it."""
+        call_id = record.get("call")
+        if not isinstance(call_id, (str, int)):
+            return None
+        if call_id in self.calls:
+            return self.calls[call_id]
+        call = self._call(call_id)
+        name = "call.incoming" if record.get("state") == "incoming" else "call.state"
+        call.apply(Event(name, record, call))
+        return call
+
+    async def status(self) -> Mapping[str, Any]:
+        """The daemon's own account of itself: version, registrations, JACK, model, figures, each media thread."""
+        return await self.request("daemon.status")
+
+    async def bans(self) -> list[Mapping[str, Any]]:
+        """Addresses that are not heard for a while, for having offended."""
+        return list((await self.request("sip.bans")).get("bans") or [])
+
+    async def unban(self, address: str) -> None:
+        """Hears an address again."""
+        await self.request("sip.unban", {"address": address})
+
+    async def wait_closed(self) -> None:
+        """Returns once this client will never be connected again."""
+        await self._gone.wait()
+
     async def subscribe(self, call: Call, rate: int = 8000, encoding: str = "s16") -> Subscription:
         """The caller's own audio, frame by frame."""
         made: list[Subscription] = []
 
         def opened(result: Mapping[str, Any]) -> None:
-            channel = int(result["channel"])
-            queue: asyncio.Queue[AudioFrame | None] = asyncio.Queue()
-            self._subscriptions[channel] = queue
-            made.append(Subscription(self, channel, queue))
+            made.append(Subscription(self, call.id, int(result["channel"])))
+            self._subscriptions[made[0].channel] = made[0]
+            if call.ended:
+                made[0].end()
 
         await self.request("media.subscribe", {"call": call.id, "rate": rate, "encoding": encoding}, on_result=opened)
         return made[0]
@@ -423,7 +467,9 @@ class ControlClient:
         log.warning("connection to %s resumed with %d of %d calls", self.path, len(survived), len(self.calls))
         try:
             # What was missed follows the answer to hello; once this is answered too, the reader has told all of it.
-            await self.request("call.list")
+            listed = await self.list_calls()
+            # A call that came in and waits to be answered is nobody's: it is not among the resumed, and rings on.
+            survived.update(call.get("call") for call in listed if call.get("state") == "incoming")
             for call_id in survived:
                 await self._call(call_id).catch_up()
         except MrSipError as error:
@@ -435,6 +481,7 @@ class ControlClient:
     def _give_up(self, failure: Exception) -> None:
         self._failure = failure
         self._closed = True
+        self._gone.set()
         self._end_calls(list(self.calls))
         # Whoever waits for the connection is to hear that there will be none.
         self._up.set()
@@ -448,8 +495,8 @@ class ControlClient:
         for pending in list(self._pending.values()):
             if not pending.future.done():
                 pending.future.set_exception(failure)
-        for queue in self._subscriptions.values():
-            queue.put_nowait(None)
+        for subscription in self._subscriptions.values():
+            subscription.end()
         self._subscriptions.clear()
 
     def _end_calls(self, call_ids: Any) -> None:
@@ -514,6 +561,10 @@ class ControlClient:
             if call is None and opens:
                 call = self._call(call_id)
         self._hand_out(Event(name, params, call))
+        if call is not None and call.ended:
+            for subscription in [one for one in self._subscriptions.values() if one.call_id == call_id]:
+                subscription.end()
+                self.forget_subscription(subscription.channel)
         if name == "call.summary" and isinstance(call_id, (str, int)):
             self.calls.pop(call_id, None)
 
@@ -524,39 +575,9 @@ class ControlClient:
             _shielded(listener, event)
 
     def _take_audio(self, frame: AudioFrame) -> None:
-        queue = self._subscriptions.get(frame.channel)
-        if queue is None:
-            return
-        if queue.qsize() >= SUBSCRIPTION_FRAMES:
-            queue.get_nowait()
-        queue.put_nowait(frame)
-
-
-class Subscription:
-    """The caller's audio: an async iterator of frames that ends with the connection or `close`.
-
-    Reading too slowly loses the oldest frames; the call and the events never wait.
-    """
-
-    def __init__(self, client: ControlClient, channel: int, queue: asyncio.Queue[AudioFrame | None]) -> None:
-        self._client = client
-        self._queue = queue
-        self.channel = channel
-
-    def __aiter__(self) -> Subscription:
-        return self
-
-    async def __anext__(self) -> AudioFrame:
-        frame = await self._queue.get()
-        if frame is None:
-            raise StopAsyncIteration
-        return frame
-
-    async def close(self) -> None:
-        """Ends the subscription."""
-        self._client.forget_subscription(self.channel)
-        self._queue.put_nowait(None)
-        await self._client.request("media.unsubscribe", {"channel": self.channel})
+        subscription = self._subscriptions.get(frame.channel)
+        if subscription is not None:
+            subscription.put(frame)
 
 
 def _shielded(listener: Listener, event: Event) -> None:

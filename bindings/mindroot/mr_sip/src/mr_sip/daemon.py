@@ -16,8 +16,9 @@ import time
 from pathlib import Path
 from typing import IO
 
-from .client import ControlClient, default_socket_path
+from .client import ControlClient
 from .errors import DaemonNotRunning
+from .places import default_socket_path
 
 # Loading a large Whisper model from a slow disk takes this long; a daemon that fails says so sooner by ending.
 START_TIMEOUT_S = 60.0

@@ -30,6 +30,9 @@ def normalize(destination: object) -> str:
     `sip:user@domain.com` -> itself; `+1 (555) 010-0199` -> `+15550100199`; `user@domain.com` -> `sip:user@domain.com`;
     `alice` -> itself.
     """
+    # Models write numbers as numbers, too.
+    if destination is not None and (isinstance(destination, bool) or not isinstance(destination, (str, int))):
+        raise DestinationRefused(f"neither a telephone number nor a SIP URI: {str(destination)[:MAX_LENGTH]!r}")
     text = unicodedata.normalize("NFKC", str(destination if destination is not None else "")).strip()
     if not text:
         raise DestinationRefused("no destination given: a telephone number or a SIP URI is needed")

@@ -8,18 +8,27 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
+from collections import OrderedDict
 from typing import Any
 
-from .calls import Call
+from .archive import Archive
+from .calls import Call, Event
 from .client import ControlClient
 from .daemon import Daemon
 from .destination import normalize
 from .errors import DestinationRefused, MrSipError, RequestRefused
-from .session import Agent, Session
+from .session import SUMMARY_WAIT_S, Agent, Session, with_words
 
 DEFAULT_ESTABLISH_S = 120.0
 # The daemon ends a call that nobody answers itself; it is given this long to say so before we give up waiting.
 ESTABLISH_GRACE_S = 3.0
+
+# Of so many conversations the last call is remembered after it is over.
+REMEMBERED_CALLS = 200
+
+# When everything ends: so long the ends of calls, and then their summaries, are waited for.
+LAST_SUMMARIES_S = 2.0
 
 # What the daemon takes as `timeout_ms`.
 TIMEOUT_BOUNDS_MS = (1_000, 600_000)
@@ -46,17 +55,34 @@ log = logging.getLogger("mr_sip")
 class Phone:
     """Calls by `log_id`. Belongs to the event loop it was made in."""
 
-    def __init__(self, daemon: Daemon | None = None, name: str = "mindroot") -> None:
+    def __init__(self, daemon: Daemon | None = None, name: str = "mindroot", archive: Archive | None = None) -> None:
         self.daemon = daemon or Daemon()
+        self.archive = archive
         self._name = name
         self._client: ControlClient | None = None
         self._connecting = asyncio.Lock()
         self._sessions: dict[str, Session] = {}
         self._dialing: set[str] = set()
+        self._last: OrderedDict[str, Call] = OrderedDict()
+        self._keeping: set[asyncio.Task[None]] = set()
+        self.being_written: dict[str, dict[str, Any]] = {}
 
     def session(self, log_id: str | None) -> Session | None:
         """The session of a conversation that is on a call now, else None."""
         return self._sessions.get(log_id) if log_id else None
+
+    def sessions(self) -> list[Session]:
+        """Everybody who is on a call."""
+        return list(self._sessions.values())
+
+    def incoming_calls(self) -> int:
+        """How many of the calls that are up came in."""
+        return sum(session.call.direction == "in" for session in self._sessions.values())
+
+    def last_call(self, log_id: str) -> Call | None:
+        """The call that a conversation is on, or the last one that it was on."""
+        session = self._sessions.get(log_id)
+        return session.call if session is not None else self._last.get(log_id)
 
     async def client(self) -> ControlClient:
         """The connection to the daemon, made (and the daemon started) when first needed. Raises MrSipError."""
@@ -97,7 +123,8 @@ class Phone:
         finally:
             self._dialing.discard(log_id)
         report["call"] = call.id
-        if log_id in self._sessions:
+        if log_id in self._sessions or (call.answered_at is not None and not gave_up):
+            # Perhaps over already: then its session has told the agent so.
             return {**report, "status": "call_established"}
         cause = "no_answer" if gave_up or call.cause is None else call.cause
         return {
@@ -140,6 +167,10 @@ class Phone:
         for session in sessions:
             session.closing = True
         await asyncio.gather(*(session.call.hangup() for session in sessions), return_exceptions=True)
+        await asyncio.gather(*(session.call.wait_ended(LAST_SUMMARIES_S) for session in sessions))
+        if self._keeping:
+            # What was said last is still being transcribed.
+            await asyncio.wait(set(self._keeping), timeout=LAST_SUMMARIES_S)
         if self._client is not None:
             await self._client.close()
         await asyncio.gather(*(session.settled() for session in sessions), return_exceptions=True)
@@ -159,7 +190,7 @@ class Phone:
                 account=account,
                 timeout_ms=max(TIMEOUT_BOUNDS_MS[0], min(TIMEOUT_BOUNDS_MS[1], int(timeout_s * 1000))),
                 metadata={"log_id": log_id},
-                on_call=lambda made: self._watch(log_id, made, agent, wanted),
+                on_call=lambda made: self.attach(log_id, made, agent, wanted=wanted),
             )
             gave_up = not await call.wait_established(timeout_s + ESTABLISH_GRACE_S) and not call.ended
             if gave_up:
@@ -177,21 +208,82 @@ class Phone:
                 client.hang_up_later(call)
             raise
 
-    def _watch(self, log_id: str, call: Call, agent: Agent, wanted: asyncio.Event) -> None:
-        """Has the session begin in the very event that says the call is answered: no word of the caller is missed."""
+    def attach(
+        self, log_id: str, call: Call, agent: Agent, greeting: str = "", wanted: asyncio.Event | None = None
+    ) -> None:
+        """Makes a call this conversation's: its session begins in the very event that says the call is answered, so
+        that no word of the caller is missed. The agent is then sent `greeting`, if there is one. Not before `wanted`
+        is set, where that is given.
+        """
 
-        def on_event(_: object) -> None:
-            if call.answered and wanted.is_set() and log_id not in self._sessions:
+        def on_event(_: Event) -> None:
+            if call.answered and (wanted is None or wanted.is_set()) and log_id not in self._sessions:
+                session = self._sessions[log_id] = Session(log_id, call, agent, self._ended)
+                if greeting:
+                    session.begin(greeting)
+            if call.ended:
                 undo()
-                self._sessions[log_id] = Session(log_id, call, agent, self._ended)
-            elif call.ended:
-                undo()
+                self._keep(log_id, call, agent)
 
         undo = call.listen(on_event)
+
+    def _keep(self, log_id: str, call: Call, agent: Agent) -> None:
+        """Remembers the call, and writes it down once its last words are there."""
+        self._last[log_id] = call
+        self._last.move_to_end(log_id)
+        while len(self._last) > REMEMBERED_CALLS:
+            self._last.popitem(last=False)
+        if self.archive is not None:
+            task = asyncio.get_running_loop().create_task(self._write_down(self.archive, log_id, call, agent))
+            self._keeping.add(task)
+            task.add_done_callback(self._keeping.discard)
+
+    async def _write_down(self, archive: Archive, log_id: str, call: Call, agent: Agent) -> None:
+        # Shown meanwhile, so that a call is at no moment neither up nor over.
+        self.being_written[log_id] = {**call_record(log_id, call, agent), "id": log_id}
+        try:
+            if call.cause != "client_gone":
+                await call.wait_summary(SUMMARY_WAIT_S)
+            await asyncio.to_thread(archive.keep, call_record(log_id, call, agent))
+        finally:
+            self.being_written.pop(log_id, None)
 
     def _ended(self, session: Session) -> None:
         if self._sessions.get(session.log_id) is session:
             del self._sessions[session.log_id]
+
+
+def call_record(log_id: str, call: Call, agent: Agent) -> dict[str, Any]:
+    """What is kept of a call: the daemon's summary, and whose it was."""
+    own: dict[str, Any] = {
+        "log_id": log_id,
+        "agent": agent.name,
+        "user": agent.user,
+        "party": call.party,
+        "display_name": call.display_name,
+        "direction": call.direction,
+        "state": call.state,
+        "from": call.remote_from,
+        "to": call.remote_to,
+        "cause": call.cause,
+        "status": call.status,
+        "reason": call.reason,
+        "started_unix_ms": round(call.made_at * 1000),
+        "duration_ms": round(call.duration_s * 1000),
+        "transcript": [],
+    }
+    told = {name: value for name, value in (call.summary or {}).items() if name not in ("time_ms", "metadata")}
+    record = {**own, **told}
+    record["transcript"] = with_words(list(record["transcript"] or []), agent.said())
+    return record
+
+
+def live_record(session: Session) -> dict[str, Any]:
+    """What is shown of a call that is up."""
+    record = call_record(session.log_id, session.call, session.agent)
+    record["id"] = session.log_id
+    record["answered_unix_ms"] = round(time.time() * 1000) - record["duration_ms"]
+    return record
 
 
 def failure_text(cause: str, call: Call) -> str:

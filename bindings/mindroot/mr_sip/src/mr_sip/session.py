@@ -18,7 +18,7 @@ from collections.abc import Awaitable, Mapping
 from typing import Any, Callable, Protocol
 
 from .calls import Call, Event
-from .errors import MrSipError
+from .errors import ConnectionLost, MrSipError
 from .voice import Voice
 
 # Supervising agents wait for exactly this message.
@@ -29,11 +29,46 @@ NO_WORDS_S = 4.0
 # The last words are still being transcribed when the line is gone; so long the summary is waited for.
 SUMMARY_WAIT_S = 5.0
 
+# A speech-to-speech model has so long to act on the end of the call before its session is closed.
+LAST_WORDS_S = 10.0
+# A subscription that has ended with its connection is not asked for again faster than this.
+RESUBSCRIBE_PAUSE_S = 0.05
+# How often it is looked whether the call still goes on, while an agent is waited for that must not be interrupted.
+DONE_POLL_S = 1.0
+
 log = logging.getLogger("mr_sip")
 
 
 class Agent(Protocol):
-    """What a session asks of the brain. Each may fail; a failure is logged and the call goes on."""
+    """What a session asks of the brain. Each may fail; a failure is logged and the call goes on.
+
+    Attributes:
+        name, user: whose call it is, for its record.
+        speech_to_speech: the model hears and speaks itself: it gets audio instead of words, and minds turns itself.
+        wants_audio: the caller's audio is wanted (`hear`).
+    """
+
+    name: str
+    user: str
+
+    @property
+    def speech_to_speech(self) -> bool: ...
+
+    @property
+    def wants_audio(self) -> bool: ...
+
+    async def hear(self, ulaw: bytes) -> None:
+        """The caller's audio, u-law at 8 kHz, 20 ms or so at a time."""
+
+    async def utterance_complete(self, text: str) -> None:
+        """The caller has said this; before anything comes of it."""
+
+    def said(self) -> list[str]:
+        """What the agent has spoken on this call, reply by reply, as its history has it."""
+        ...
+
+    async def over(self) -> None:
+        """The call is over and everything was told."""
 
     async def interrupted(self) -> None:
         """The caller speaks: stop making speech."""
@@ -59,6 +94,7 @@ class Session:
 
     Attributes:
         log_id: names the agent's conversation.
+        agent: whose side of the call this is.
         closing: the agent (or its program) hung up itself, so it need not be told.
     """
 
@@ -67,7 +103,7 @@ class Session:
         self.call = call
         self.voice = Voice(call)
         self.closing = False
-        self._agent = agent
+        self.agent = agent
         self._on_end = on_end
         self._over = False
         self._speaking = False
@@ -78,8 +114,14 @@ class Session:
         self._halting: asyncio.Task[None] | None = None
         self._undo = call.listen(self._on_event)
         self._worker = self._spawn(self._work())
+        if agent.wants_audio:
+            self._spawn(self._listen())
         if call.ended:
             self._finish()
+
+    def begin(self, message: str) -> None:
+        """Has the agent take the first turn, with this message."""
+        self._turn = self._spawn_turn(message)
 
     async def hang_up(self) -> dict[str, Any]:
         """Ends the call and returns `{status, call_duration_seconds, transcript, transcript_lines, cause}`."""
@@ -109,7 +151,7 @@ class Session:
             except MrSipError as error:
                 log.warning("call %s: no transcript: %s", self.call.id, error)
                 return []
-        return list(record.get("transcript") or [])
+        return with_words(list(record.get("transcript") or []), self.agent.said())
 
     async def settled(self) -> None:
         """Waits until everything that the call's events set off is done, the agent's turn excepted."""
@@ -119,12 +161,19 @@ class Session:
     # -- events, in the connection's reader ------------------------------------------------------------------------
 
     def _on_event(self, event: Event) -> None:
-        if event.name == "speech.start":
+        if self.agent.speech_to_speech:
+            # Such a model hears the caller itself, and minds turns and interruptions.
+            if self.call.ended:
+                self._finish()
+        elif event.name == "speech.start":
             self._speaking = True
             self._stop_waiting_for_words()
-            # Now, in the reader: nothing that the agent writes from here on gets through.
-            self.voice.latch()
-            self._halting = self._spawn(self._interrupt(self._halting))
+            # Over an agent that speaks the daemon decides, by the call's policy: a cough or an "uh-huh" need not be an
+            # interruption. An agent that is silent stays so while the caller speaks.
+            if not self.voice.sounding:
+                self._halt()
+        elif event.name == "turn.barge_in":
+            self._halt()
         elif event.name == "speech.stop":
             self._speaking = False
             self._stop_waiting_for_words()
@@ -133,7 +182,9 @@ class Session:
             # The caller may have begun the next sentence while this one was transcribed: only `speech.stop` says
             # otherwise.
             self._stop_waiting_for_words()
-            self._finals.put_nowait(str(event.params.get("text") or "").strip())
+            # Who only shows that he listens is not answered.
+            text = "" if event.params.get("backchannel") else str(event.params.get("text") or "")
+            self._finals.put_nowait(text.strip())
         elif self.call.ended:
             self._finish()
 
@@ -153,13 +204,32 @@ class Session:
     def _no_words(self) -> None:
         self._finals.put_nowait("")
 
+    async def _listen(self) -> None:
+        """Hands the caller's audio on; subscribed anew after a lost connection."""
+        while not self.call.ended:
+            try:
+                audio = await self.call.subscribe()
+            except ConnectionLost:
+                continue
+            except MrSipError as error:
+                log.warning("call %s: the caller's audio cannot be heard: %s", self.call.id, error)
+                return
+            async for frame in audio:
+                await self._safely("handing on the caller's audio", self.agent.hear(frame.samples))
+            await asyncio.sleep(RESUBSCRIBE_PAUSE_S)
+
     # -- turns -----------------------------------------------------------------------------------------------------
+
+    def _halt(self) -> None:
+        # Now, in the reader: nothing that the agent writes from here on gets through.
+        self.voice.latch()
+        self._halting = self._spawn(self._interrupt(self._halting))
 
     async def _interrupt(self, earlier: asyncio.Task[None] | None) -> None:
         await self._safely("halting the voice", self.voice.halt())
         if earlier is not None and not earlier.done():
             await asyncio.wait({earlier})
-        await self._safely("interrupting the agent", self._agent.interrupted())
+        await self._safely("interrupting the agent", self.agent.interrupted())
 
     async def _work(self) -> None:
         while True:
@@ -167,19 +237,60 @@ class Session:
             if text is None or self.call.ended:
                 await self._call_over(text)
                 return
+            if text and not self.voice.halted:
+                if self.voice.sounding and not await self._may_be_interrupted():
+                    await self._agent_done()
+                    text = self._with_what_came_since(text)
+                    if self.call.ended:
+                        await self._call_over(text)
+                        return
+                else:
+                    # A turn that was not taken for an interruption, or whose words came when the agent had just begun.
+                    self._halt()
             if self._halting is not None:
                 await asyncio.wait({self._halting})
             if text:
                 await self._caller_said(text)
-            elif not self._speaking and self._finals.empty():
+            elif self.voice.halted and not self._speaking and self._finals.empty():
                 await self._safely("letting the agent speak again", self.voice.resume())
 
+    async def _may_be_interrupted(self) -> bool:
+        """Whether the call's policy lets the caller stop the agent. The daemon is asked: others may change it."""
+        try:
+            return (await self.call.turn_policy()).get("barge_in") is not False
+        except MrSipError as error:
+            log.warning("call %s: its turn policy is not known: %s", self.call.id, error)
+            return True
+
+    async def _agent_done(self) -> None:
+        """Waits until the agent has said all it has to say, or was stopped after all, or the call is over."""
+        while not (self.call.ended or self.voice.halted):
+            if self._turn is not None and not self._turn.done():
+                await asyncio.wait({self._turn}, timeout=DONE_POLL_S)
+            elif self.voice.sounding:
+                await self.voice.drained(DONE_POLL_S)
+            else:
+                return
+
+    def _with_what_came_since(self, text: str) -> str:
+        """What was said over an agent that was not to be interrupted is answered as one."""
+        texts = [text]
+        while not self._finals.empty():
+            later = self._finals.get_nowait()
+            if later is None:
+                self._finals.put_nowait(None)
+                break
+            texts.append(later)
+        return " ".join(filter(None, texts))
+
     async def _caller_said(self, text: str) -> None:
+        # Not awaited: whoever hooks in must not delay the answer.
+        self._spawn(self._safely("telling of the utterance", self.agent.utterance_complete(text)))
         await self._stop_turn()
         if not self._speaking:
             # While the caller goes on speaking the latch stays; the words that are still to come take it off.
             await self._safely("letting the agent speak again", self.voice.resume())
-        await self._safely("showing what the caller said", self._agent.show(text))
+        await self._safely("showing what the caller said", self.agent.show(text))
         self._turn = self._spawn_turn(text)
 
     async def _stop_turn(self) -> None:
@@ -191,30 +302,34 @@ class Session:
             spoken = await self.voice.spoken_seconds()
         except Exception:
             log.exception("call %s: asking how much was heard failed", self.call.id)
-        await self._safely("cancelling the agent's turn", self._agent.cancel_turn())
+        await self._safely("cancelling the agent's turn", self.agent.cancel_turn())
         if not whole:
             # A reply that was heard to its end stays as it is: characters a second are only an estimate.
-            await self._safely("cutting the agent's last words", self._agent.truncate(spoken))
+            await self._safely("cutting the agent's last words", self.agent.truncate(spoken))
 
     async def _call_over(self, text: str | None) -> None:
         """The last words go into the history, and an agent that did not hang up itself is told."""
         if text:
-            await self._safely("keeping the last words", self._agent.remember(text))
+            await self._safely("keeping the last words", self.agent.remember(text))
         await self.call.wait_summary(SUMMARY_WAIT_S if self.call.cause != "client_gone" else 0.0)
         self._undo()
         while not self._finals.empty():
             late = self._finals.get_nowait()
             if late:
-                await self._safely("keeping the last words", self._agent.remember(late))
-        if not self.closing:
+                await self._safely("keeping the last words", self.agent.remember(late))
+        if not self.closing and not self.agent.speech_to_speech:
             await self._stop_turn()
         await self.voice.close()
         if not self.closing:
             self._turn = self._spawn_turn(DISCONNECTED)
+            if self.agent.speech_to_speech:
+                # Such a model answers by events of its own; it may still report what came of the call.
+                await asyncio.sleep(LAST_WORDS_S)
+        await self._safely("ending the agent's side", self.agent.over())
 
     def _spawn_turn(self, text: str) -> asyncio.Task[None]:
         # Not among the session's own tasks: it takes as long as the agent speaks, and ends by being cancelled.
-        return asyncio.get_running_loop().create_task(self._safely("the agent's turn", self._agent.take_turn(text)))
+        return asyncio.get_running_loop().create_task(self._safely("the agent's turn", self.agent.take_turn(text)))
 
     async def _safely(self, what: str, step: Awaitable[Any]) -> None:
         """A step that fails is logged; the next steps and the call go on."""
@@ -230,6 +345,19 @@ class Session:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return task
+
+
+def with_words(lines: list[Mapping[str, Any]], said: list[str]) -> list[Mapping[str, Any]]:
+    """The transcript with the agent's words: the daemon had its audio only.
+
+    A voice that makes one response a reply gives as many lines as there are replies (the last may not be in the history
+    yet). Where the numbers do not agree nobody can say which words belong to which line, and they stay without.
+    """
+    silent = [number for number, line in enumerate(lines) if line.get("who") == "agent" and not line.get("text")]
+    if not said or len(silent) - len(said) not in (0, 1):
+        return lines
+    words = dict(zip(silent, said))
+    return [{**line, "text": words[number]} if number in words else line for number, line in enumerate(lines)]
 
 
 def transcript_text(lines: list[Mapping[str, Any]]) -> str:

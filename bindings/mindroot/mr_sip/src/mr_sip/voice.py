@@ -18,9 +18,10 @@ import time
 from collections import deque
 from typing import Union
 
-from .calls import Call, Response
+from .calls import Call
 from .errors import ConnectionLost, MrSipError, ResponseCut
 from .frames import Encoding
+from .response import Response
 
 ULAW_BYTES_A_MS = 8
 MAX_QUEUED_MS = 30_000
@@ -63,6 +64,11 @@ class Voice:
     def queued_ms(self) -> float:
         """Milliseconds accepted and not played yet, here and in the daemon."""
         return self._queued_bytes / ULAW_BYTES_A_MS + self._call.outstanding_ms
+
+    @property
+    def sounding(self) -> bool:
+        """Something was accepted that the caller has not heard yet."""
+        return self.queued_ms >= 1.0
 
     @property
     def heard_whole(self) -> bool:
