@@ -20,8 +20,12 @@ NO_TARGET = -100
 
 Utterance = collections.namedtuple("Utterance", "voice text samples")
 
-# mel (batch, 80, 2 x context) float32; rows and targets (batch, length); words of each item; frames of each item.
-Batch = collections.namedtuple("Batch", "mel rows targets words frames")
+# sound (batch, samples) int16 and which of `FILTERS` each item is heard through; what is masked in its picture (see
+# `picture`); rows and targets (batch, length); words of each item; frames of each item.
+Batch = collections.namedtuple("Batch", "sound warps masks rows targets words frames")
+
+# The throat's length, as a factor on the mel filters' frequencies: the true one, then those that are drawn from.
+WARPS = [1.0, *np.linspace(0.86, 1.16, 16)]
 
 
 class Corpus:
@@ -69,8 +73,7 @@ class Sampler:
     JOINED_LONGEST_S = 3.0
     SPEED_SHARE = 0.7
     SPEED = (0.85, 1.2)
-    # The throat's length, as a factor on the mel filters' frequencies.
-    WARPS = np.linspace(0.88, 1.12, 13)
+    # Of the utterances, by a throat of another length.
     WARP_SHARE = 0.6
     # A random prompt of earlier words teaches the decoder to bear one.
     PROMPT_SHARE = 0.06
@@ -85,41 +88,38 @@ class Sampler:
     TAIL_S = (0.05, 0.6)
     SPEECH_PEAK_DBFS = (-30.0, -3.0)
     NOISE_PEAK_DBFS = (-75.0, -5.0)
-    # A pool of samples is sorted by length and cut into batches of about this many frames of context, so that no batch is
-    # mostly padding and every step costs the same.
-    POOL = 320
-    BATCH_FRAMES = 3200
-    MOST_ITEMS = 64
+    # A pool of samples, so many a frame of a batch, is sorted by length and cut into batches of about as many frames of
+    # context as are asked for, so that no batch is mostly padding and every step costs the same.
+    POOL = 0.1
+    # The most items of a batch, a frame.
+    MOST_ITEMS = 0.02
     # Frames beyond the longest item: nearly always the margin that callers are told to use; sometimes what they use for
     # models in general; for a few items of some pools, Whisper's full context.
     MARGINS = [24] * 16 + [32, 40, 64, 128, 256]
     FULL_CONTEXT_SHARE = 0.064
-    FULL_CONTEXT_ITEMS = 6
     # Spectrum masking.
     BAND_MASK_SHARE, BAND_MASK = 0.4, 10
     TIME_MASK_SHARE, TIME_MASK = 0.35, 12
     # The share of sound that is left after the cut instead of whisper.cpp's digital zero.
     UNCUT_SHARE = 0.05
 
-    def __init__(self, folder, seed, difficulty):
-        """`difficulty` is a function of no arguments: 0 at the beginning, `Stream.HARDEST` from some time on."""
+    def __init__(self, folder, seed, difficulty, batch_frames):
+        """`difficulty` is a function of no arguments: 0 at the beginning, higher from some time on, 1 at most."""
         self.corpus, self.digits = Corpus(folder, "train", self.FAVOURITES), Corpus(folder, "digits")
-        self.difficulty = difficulty
+        self.difficulty, self.batch_frames = difficulty, batch_frames
         self.rng, self.random = np.random.default_rng(seed), random.Random(seed)
         self.distort = telephone.Distorter(self.rng)
-        # The first is the true one; the others are drawn from.
-        warps = [1.0, *self.WARPS]
-        self.filters = torch.from_numpy(np.stack([features.mel_filters(warp) for warp in warps]))
 
     def batches(self):
         while True:
             self.corpus.refresh()
             self.digits.refresh()
-            pool = [self._sample() for _ in range(self.POOL)]
+            pool = [self._sample() for _ in range(int(self.POOL * self.batch_frames))]
             longest = np.interp(self.difficulty(), [0, Stream.HARDEST], self.LONGEST_S) * RATE_HZ
             pool = [one for one in pool if len(one[0]) < longest and len(one[1] or []) <= self.MOST_WORDS]
             if self.random.random() < self.FULL_CONTEXT_SHARE:
-                yield self._batch(self.random.sample(pool, self.FULL_CONTEXT_ITEMS), features.MOST_FRAMES)
+                few = max(1, min(len(pool), self.batch_frames // features.MOST_FRAMES))
+                yield self._batch(self.random.sample(pool, few), features.MOST_FRAMES)
             pool.sort(key=lambda sample: len(sample[0]))
             pieces = list(self._cut(pool))
             self.random.shuffle(pieces)
@@ -165,8 +165,8 @@ class Sampler:
         start = 0
         while start < len(pool):
             end = start + 1
-            while end < len(pool) and end - start < self.MOST_ITEMS:
-                if (end + 1 - start) * (len(pool[end][0]) / features.FRAME_SAMPLES + 24) > self.BATCH_FRAMES:
+            while end < len(pool) and end - start < self.MOST_ITEMS * self.batch_frames:
+                if (end + 1 - start) * (len(pool[end][0]) / features.FRAME_SAMPLES + 24) > self.batch_frames:
                     break
                 end += 1
             frames = -(-len(pool[end - 1][0]) // features.FRAME_SAMPLES)
@@ -185,25 +185,24 @@ class Sampler:
         for item, (piece, _) in enumerate(samples):
             if self.random.random() > self.UNCUT_SHARE:
                 sound[item, len(piece) :] = 0
-        mel = self._mask(features.log_mel(torch.from_numpy(sound), self.filters[[self._warp() for _ in samples]]))
+        sound = torch.from_numpy((sound * 32767).astype(np.int16))
+        warps, masks = (torch.tensor([draw() for _ in samples]) for draw in (self._warp, self._masks))
         words = [rows or [] for _, rows in samples]
         frames = [min(context, -(-len(piece) // features.FRAME_SAMPLES) + 2) for piece, _ in samples]
-        return Batch(mel, *self._targets([rows for _, rows in samples]), words, frames)
+        return Batch(sound, warps, masks, *self._targets([rows for _, rows in samples]), words, frames)
 
     def _warp(self):
-        """Which of `self.filters` an item is heard through."""
-        warped = self.random.random() < self.WARP_SHARE
-        return self.random.randrange(1, len(self.filters)) if warped else 0
+        """Which of `WARPS` an item is heard through."""
+        return self.random.randrange(1, len(WARPS)) if self.random.random() < self.WARP_SHARE else 0
 
-    def _mask(self, mel):
-        for picture in mel:
-            if self.random.random() < self.BAND_MASK_SHARE * self.difficulty():
-                band = self.random.randrange(features.MEL_BANDS)
-                picture[band : band + self.random.randint(1, self.BAND_MASK)] = picture.mean()
-            if self.random.random() < self.TIME_MASK_SHARE * self.difficulty():
-                time_step = self.random.randrange(picture.shape[1])
-                picture[:, time_step : time_step + self.random.randint(1, self.TIME_MASK)] = picture.mean()
-        return mel
+    def _masks(self):
+        """First band and bands that are masked of an item's picture, then where the masked time begins, 0 to 1, and its steps."""
+        masks = [0.0, 0.0, 0.0, 0.0]
+        if self.random.random() < self.BAND_MASK_SHARE * self.difficulty():
+            masks[:2] = self.random.randrange(features.MEL_BANDS), self.random.randint(1, self.BAND_MASK)
+        if self.random.random() < self.TIME_MASK_SHARE * self.difficulty():
+            masks[2:] = self.random.random(), self.random.randint(1, self.TIME_MASK)
+        return masks
 
     def _targets(self, texts):
         """What the decoder reads and should say next. No-speech stands where the first token would, as in Whisper."""
@@ -220,30 +219,51 @@ class Sampler:
         return _padded(read, length, v.END_OF_TEXT), _padded(say, length, NO_TARGET)
 
 
+class Pictures:
+    """What the network sees of batches, made on the device that it is on."""
+
+    def __init__(self, device):
+        self.filters = torch.from_numpy(np.stack([features.mel_filters(warp) for warp in WARPS])).to(device)
+
+    def __call__(self, batch):
+        """(batch, 80, 2 x context) float32, masked parts at the picture's mean."""
+        device = self.filters.device
+        sound, warps, masks = (one.to(device, non_blocking=True) for one in (batch.sound, batch.warps, batch.masks))
+        mel = features.log_mel(sound.float() / 32767, self.filters[warps])
+        band, bands, start, steps = masks[:, :, None, None].unbind(1)
+        at_band, at_step = (torch.arange(size, device=device) for size in mel.shape[1:])
+        start = (start * mel.shape[2]).floor()
+        masked = (at_band[:, None] >= band) & (at_band[:, None] < band + bands) | (at_step >= start) & (at_step < start + steps)
+        return torch.where(masked, mel.mean(dim=(1, 2), keepdim=True), mel)
+
+
 def _padded(lists, length, value):
     """(lists, length) tensor, each list filled up with `value`."""
     return torch.tensor([items + [value] * (length - len(items)) for items in lists])
 
 
 class Stream(torch.utils.data.IterableDataset):
-    """Batches made in a process of their own. Difficulty rises over the first `ramp_s` seconds of wall clock."""
+    """Batches made in processes of their own. Difficulty rises to `hardest` over the first `ramp_s` seconds of wall clock."""
 
     # With the few utterances that an hour can hear, the worst lines cost more on good ones than they give on bad ones.
     HARDEST = 0.65
-    # Batches made ahead.
+    # Batches made ahead, altogether.
     AHEAD = 16
 
-    def __init__(self, folder, seed, ramp_s):
-        self.folder, self.seed, self.ramp_s = folder, seed, ramp_s
+    def __init__(self, folder, seed, ramp_s, batch_frames, workers=1, hardest=HARDEST):
+        self.folder, self.seed, self.ramp_s, self.hardest = folder, seed, ramp_s, hardest
+        self.batch_frames, self.workers = batch_frames, workers
 
     def __iter__(self):
         torch.set_num_threads(1)
         began = time.monotonic()
 
         def difficulty():
-            return self.HARDEST * min(1.0, (time.monotonic() - began) / self.ramp_s)
+            return self.hardest * min(1.0, (time.monotonic() - began) / self.ramp_s)
 
-        return Sampler(self.folder, self.seed, difficulty).batches()
+        seed = self.seed + 1_000 * torch.utils.data.get_worker_info().id
+        return Sampler(self.folder, seed, difficulty, self.batch_frames).batches()
 
     def start(self):
-        return iter(torch.utils.data.DataLoader(self, batch_size=None, num_workers=1, prefetch_factor=self.AHEAD))
+        ahead = max(2, self.AHEAD // self.workers)
+        return iter(torch.utils.data.DataLoader(self, batch_size=None, num_workers=self.workers, prefetch_factor=ahead))

@@ -55,10 +55,13 @@ def context_frames(samples):
 
 
 def log_mel(sound, filters):
-    """(batch, 80, samples / 160) of `sound`, a (batch, samples) tensor; `filters` is (80, 201), or one for each item."""
+    """(batch, 80, samples / 160) of `sound`, a (batch, samples) tensor; `filters` is (80, 201), or one for each item.
+
+    Both are on the same device.
+    """
     import torch
 
-    window = torch.hann_window(WINDOW)
+    window = torch.hann_window(WINDOW, device=sound.device)
     spectrum = torch.stft(sound, WINDOW, HOP, window=window, center=True, pad_mode="reflect", return_complex=True)
     spectrum = torch.view_as_real(spectrum[..., :-1])
     power = spectrum.square().sum(-1)

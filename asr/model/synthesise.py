@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Speaks the corpus: telephone sentences by espeak-ng, flite, festival and SVOX Pico, as 16 kHz mono.
+"""Speaks the corpus: telephone sentences by espeak-ng, flite, festival, SVOX Pico and RHVoice, as 16 kHz mono.
 
 A split is written as shards, each two files that appear only when complete, so that training can begin with the first:
 
@@ -23,7 +23,6 @@ import time
 import wave
 
 import numpy as np
-import py_nanotts
 from scipy.signal import resample_poly
 
 import grammar
@@ -79,13 +78,17 @@ FESTIVAL_BATCH = 100
 # SVOX Pico has two women, one American, one British.
 PICO_TRAIN, PICO_HELD_OUT = "en-US", "en-GB"
 
+# RHVoice speaks only when it is asked for (`--engine rhvoice`): Debian has it from trixie on, in non-free.
+RHVOICE_TRAIN = ["bdl", "clb", "alan"]
+RHVOICE_PROGRAM = os.environ.get("RHVOICE_TEST", "RHVoice-test")
+
 # How espeak-ng hums, in its phonemes. The other synthesisers spell a word without vowels, so they get none to speak.
 HUM_PHONEMES = {
     "mhm": ["[[mh'm]]", "[[m:h'm:]]", "[[m'h@m]]", "[[@mh'm]]"],
     "mm": ["[[m:]]", "[[m'm]]", "[[m:m:]]", "[[hm:]]"],
 }
 
-QUIET = {"stdin": subprocess.DEVNULL, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+QUIET = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
 
 SPLITS = ["train", "digits", "test", "demo"]
 
@@ -200,12 +203,24 @@ def flite_command(job, rng, path):
     return command, name
 
 
+def rhvoice_command(job, rng, path):
+    """Arguments that make RHVoice read `job` from its input and speak it into `path`, and the voice's name."""
+    name = rng.choice(RHVOICE_TRAIN)
+    rate, pitch = rng.randint(75, 150), rng.randint(80, 125)
+    return [RHVOICE_PROGRAM, "-p", name, "-r", str(rate), "-t", str(pitch), "-o", str(path)], name
+
+
 def speak_pico(job, rng):
     """Samples of one job by SVOX Pico, which lives in this process, and the voice's name."""
+    import py_nanotts
+
     name = PICO_HELD_OUT if job.split == "test" else PICO_TRAIN
     speed, pitch = rng.uniform(0.75, 1.4), rng.uniform(0.75, 1.15)
     spoken = py_nanotts.NanoTTS().speak(with_pauses(job.words, rng), voice=name, speed=speed, pitch=pitch)
     return np.frombuffer(spoken, "<i2").astype(np.float32) / 32768, name
+
+
+COMMANDS = {"espeak": espeak_command, "flite": flite_command, "rhvoice": rhvoice_command}
 
 
 def speak_one(job):
@@ -217,8 +232,9 @@ def speak_one(job):
         return [] if samples is None else [(f"pico:{name}", job.words, samples)]
     with tempfile.TemporaryDirectory() as folder:
         path = pathlib.Path(folder) / "utterance.wav"
-        command, name = (espeak_command if job.engine == "espeak" else flite_command)(job, rng, path)
-        subprocess.run(command, check=True, **QUIET)
+        command, name = COMMANDS[job.engine](job, rng, path)
+        text = with_pauses(job.words, rng) if job.engine == "rhvoice" else ""
+        subprocess.run(command, check=True, input=text.encode(), **QUIET)
         samples = finish(*read_wav(path))
     return [] if samples is None else [(f"{job.engine}:{name}", job.words, samples)]
 
@@ -246,7 +262,7 @@ def speak_batch(jobs):
     with tempfile.TemporaryDirectory() as folder:
         script = pathlib.Path(folder) / "speak.scm"
         script.write_text(festival_script(jobs, voice, rng, folder))
-        subprocess.run(["festival", "-b", str(script)], check=False, **QUIET)
+        subprocess.run(["festival", "-b", str(script)], check=False, stdin=subprocess.DEVNULL, **QUIET)
         for number, job in enumerate(jobs):
             path = pathlib.Path(folder) / f"{number}.wav"
             samples = finish(*read_wav(path)) if path.exists() else None
@@ -255,12 +271,12 @@ def speak_batch(jobs):
     return spoken
 
 
-def make_jobs(split, shard, count):
-    """The `count` utterances of one shard; the same arguments give the same utterances."""
+def make_jobs(split, shard, count, only=None):
+    """The `count` utterances of one shard, by one engine alone if `only` names it; the same arguments give the same."""
     rng = random.Random(f"{split} {shard}")
     jobs = []
     for number in range(count):
-        engine = rng.choices(ENGINES, ENGINE_SHARES)[0]
+        engine = only or rng.choices(ENGINES, ENGINE_SHARES)[0]
         words = grammar.long_digits(rng) if split == "digits" else grammar.utterance(rng)
         if split == "demo" or set(words) & set(v.HUMS):
             engine = "espeak"
@@ -292,14 +308,16 @@ def main():
     parser.add_argument("split", choices=SPLITS)
     parser.add_argument("--corpus", type=pathlib.Path, default=pathlib.Path("corpus"), help="folder to write (corpus)")
     parser.add_argument("--shards", type=int, default=1, help="number of shards (1)")
+    parser.add_argument("--first", type=int, default=0, help="number of the first shard (0)")
+    parser.add_argument("--engine", choices=[*ENGINES, "rhvoice"], help="the only synthesiser (shares of all but rhvoice)")
     parser.add_argument("--utterances", type=int, default=4000, help="utterances in each shard (4000)")
     parser.add_argument("--processes", type=int, default=os.cpu_count(), help="synthesisers at a time (one a core)")
     options = parser.parse_args()
     options.corpus.mkdir(parents=True, exist_ok=True)
     began = time.monotonic()
     with multiprocessing.Pool(options.processes) as pool:
-        for shard in range(options.shards):
-            jobs = make_jobs(options.split, shard, options.utterances)
+        for shard in range(options.first, options.first + options.shards):
+            jobs = make_jobs(options.split, shard, options.utterances, options.engine)
             count, seconds = write_shard(options.corpus, jobs, pool)
             took = time.monotonic() - began
             print(f"{jobs[0].name}: {count} utterances, {seconds / 3600:.2f} h, after {took:.0f} s", flush=True)
