@@ -20,8 +20,8 @@ NO_TARGET = -100
 
 Utterance = collections.namedtuple("Utterance", "voice text samples")
 
-# sound (batch, samples) int16 and which of `FILTERS` each item is heard through; what is masked in its picture (see
-# `picture`); rows and targets (batch, length); words of each item; frames of each item.
+# sound (batch, samples) int16, of each item which of `WARPS` it is heard through and what is masked of its picture (see
+# `Sampler._masks`); rows and targets (batch, length); words of each item; frames of each item.
 Batch = collections.namedtuple("Batch", "sound warps masks rows targets words frames")
 
 # The throat's length, as a factor on the mel filters' frequencies: the true one, then those that are drawn from.
@@ -78,7 +78,7 @@ class Sampler:
     # A random prompt of earlier words teaches the decoder to bear one.
     PROMPT_SHARE = 0.06
     MOST_PROMPT_WORDS = 8
-    # The longest sample, at the least and at full difficulty: alignment is found soonest in short ones.
+    # The longest sample, at first and when lines are as bad as they get: alignment is found soonest in short ones.
     LONGEST_S = (2.4, 8.0)
     MOST_WORDS = 28
     # The voice detector's cut: mostly 0.1 to 0.45 s of pre-roll, sometimes nearly none.
@@ -94,7 +94,7 @@ class Sampler:
     # The most items of a batch, a frame.
     MOST_ITEMS = 0.02
     # Frames beyond the longest item: nearly always the margin that callers are told to use; sometimes what they use for
-    # models in general; for a few items of some pools, Whisper's full context.
+    # models in general; for some pools a batch of a few items in Whisper's full context.
     MARGINS = [24] * 16 + [32, 40, 64, 128, 256]
     FULL_CONTEXT_SHARE = 0.064
     # Spectrum masking.
@@ -103,10 +103,10 @@ class Sampler:
     # The share of sound that is left after the cut instead of whisper.cpp's digital zero.
     UNCUT_SHARE = 0.05
 
-    def __init__(self, folder, seed, difficulty, batch_frames):
-        """`difficulty` is a function of no arguments: 0 at the beginning, higher from some time on, 1 at most."""
+    def __init__(self, folder, seed, ramp, hardest, batch_frames):
+        """`ramp` is a function of no arguments, 0 at the beginning and 1 from some time on; `hardest` is how bad lines get."""
         self.corpus, self.digits = Corpus(folder, "train", self.FAVOURITES), Corpus(folder, "digits")
-        self.difficulty, self.batch_frames = difficulty, batch_frames
+        self.ramp, self.hardest, self.batch_frames = ramp, hardest, batch_frames
         self.rng, self.random = np.random.default_rng(seed), random.Random(seed)
         self.distort = telephone.Distorter(self.rng)
 
@@ -115,7 +115,7 @@ class Sampler:
             self.corpus.refresh()
             self.digits.refresh()
             pool = [self._sample() for _ in range(int(self.POOL * self.batch_frames))]
-            longest = np.interp(self.difficulty(), [0, Stream.HARDEST], self.LONGEST_S) * RATE_HZ
+            longest = np.interp(self.ramp(), [0, 1], self.LONGEST_S) * RATE_HZ
             pool = [one for one in pool if len(one[0]) < longest and len(one[1] or []) <= self.MOST_WORDS]
             if self.random.random() < self.FULL_CONTEXT_SHARE:
                 few = max(1, min(len(pool), self.batch_frames // features.MOST_FRAMES))
@@ -125,6 +125,10 @@ class Sampler:
             self.random.shuffle(pieces)
             for samples, context in pieces:
                 yield self._batch(samples, context)
+
+    def difficulty(self):
+        """How bad lines are by now, 0 to 1."""
+        return self.hardest * self.ramp()
 
     def _uniform(self, bounds):
         return self.random.uniform(*bounds)
@@ -258,11 +262,11 @@ class Stream(torch.utils.data.IterableDataset):
         torch.set_num_threads(1)
         began = time.monotonic()
 
-        def difficulty():
-            return self.hardest * min(1.0, (time.monotonic() - began) / self.ramp_s)
+        def ramp():
+            return min(1.0, (time.monotonic() - began) / self.ramp_s)
 
         seed = self.seed + 1_000 * torch.utils.data.get_worker_info().id
-        return Sampler(self.folder, seed, difficulty, self.batch_frames).batches()
+        return Sampler(self.folder, seed, ramp, self.hardest, self.batch_frames).batches()
 
     def start(self):
         ahead = max(2, self.AHEAD // self.workers)

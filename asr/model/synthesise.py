@@ -78,7 +78,7 @@ FESTIVAL_BATCH = 100
 # SVOX Pico has two women, one American, one British.
 PICO_TRAIN, PICO_HELD_OUT = "en-US", "en-GB"
 
-# RHVoice speaks only when it is asked for (`--engine rhvoice`): Debian has it from trixie on, in non-free.
+# RHVoice speaks only when it is asked for (`--engine rhvoice`), and for training: Debian has it from trixie on, in non-free.
 RHVOICE_TRAIN = ["bdl", "clb", "alan"]
 RHVOICE_PROGRAM = os.environ.get("RHVOICE_TEST", "RHVoice-test")
 
@@ -88,7 +88,7 @@ HUM_PHONEMES = {
     "mm": ["[[m:]]", "[[m'm]]", "[[m:m:]]", "[[hm:]]"],
 }
 
-QUIET = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+QUIET = {"stdin": subprocess.DEVNULL, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
 
 SPLITS = ["train", "digits", "test", "demo"]
 
@@ -204,14 +204,17 @@ def flite_command(job, rng, path):
 
 
 def rhvoice_command(job, rng, path):
-    """Arguments that make RHVoice read `job` from its input and speak it into `path`, and the voice's name."""
+    """Arguments that make RHVoice speak `job`, which it reads from a file beside `path`, into `path`, and the voice's name."""
     name = rng.choice(RHVOICE_TRAIN)
     rate, pitch = rng.randint(75, 150), rng.randint(80, 125)
-    return [RHVOICE_PROGRAM, "-p", name, "-r", str(rate), "-t", str(pitch), "-o", str(path)], name
+    read = path.with_suffix(".txt")
+    read.write_text(with_pauses(job.words, rng))
+    return [RHVOICE_PROGRAM, "-p", name, "-r", str(rate), "-t", str(pitch), "-i", str(read), "-o", str(path)], name
 
 
 def speak_pico(job, rng):
     """Samples of one job by SVOX Pico, which lives in this process, and the voice's name."""
+    # Here, because training and measuring read this module for less than speaking, and need no synthesiser.
     import py_nanotts
 
     name = PICO_HELD_OUT if job.split == "test" else PICO_TRAIN
@@ -220,6 +223,7 @@ def speak_pico(job, rng):
     return np.frombuffer(spoken, "<i2").astype(np.float32) / 32768, name
 
 
+# Synthesisers that are a program of their own, which speaks one utterance into a file.
 COMMANDS = {"espeak": espeak_command, "flite": flite_command, "rhvoice": rhvoice_command}
 
 
@@ -233,8 +237,7 @@ def speak_one(job):
     with tempfile.TemporaryDirectory() as folder:
         path = pathlib.Path(folder) / "utterance.wav"
         command, name = COMMANDS[job.engine](job, rng, path)
-        text = with_pauses(job.words, rng) if job.engine == "rhvoice" else ""
-        subprocess.run(command, check=True, input=text.encode(), **QUIET)
+        subprocess.run(command, check=True, **QUIET)
         samples = finish(*read_wav(path))
     return [] if samples is None else [(f"{job.engine}:{name}", job.words, samples)]
 
@@ -262,7 +265,7 @@ def speak_batch(jobs):
     with tempfile.TemporaryDirectory() as folder:
         script = pathlib.Path(folder) / "speak.scm"
         script.write_text(festival_script(jobs, voice, rng, folder))
-        subprocess.run(["festival", "-b", str(script)], check=False, stdin=subprocess.DEVNULL, **QUIET)
+        subprocess.run(["festival", "-b", str(script)], check=False, **QUIET)
         for number, job in enumerate(jobs):
             path = pathlib.Path(folder) / f"{number}.wav"
             samples = finish(*read_wav(path)) if path.exists() else None
@@ -272,7 +275,7 @@ def speak_batch(jobs):
 
 
 def make_jobs(split, shard, count, only=None):
-    """The `count` utterances of one shard, by one engine alone if `only` names it; the same arguments give the same."""
+    """The `count` utterances of one shard, by `only` if it is given, hums excepted; the same arguments give the same."""
     rng = random.Random(f"{split} {shard}")
     jobs = []
     for number in range(count):
@@ -309,10 +312,12 @@ def main():
     parser.add_argument("--corpus", type=pathlib.Path, default=pathlib.Path("corpus"), help="folder to write (corpus)")
     parser.add_argument("--shards", type=int, default=1, help="number of shards (1)")
     parser.add_argument("--first", type=int, default=0, help="number of the first shard (0)")
-    parser.add_argument("--engine", choices=[*ENGINES, "rhvoice"], help="the only synthesiser (shares of all but rhvoice)")
+    parser.add_argument("--engine", choices=[*ENGINES, "rhvoice"], help="the only one to speak, but hums (all but rhvoice)")
     parser.add_argument("--utterances", type=int, default=4000, help="utterances in each shard (4000)")
     parser.add_argument("--processes", type=int, default=os.cpu_count(), help="synthesisers at a time (one a core)")
     options = parser.parse_args()
+    if options.engine == "rhvoice" and options.split not in ("train", "digits"):
+        parser.error("rhvoice has voices of training only; choose another --engine for this split")
     options.corpus.mkdir(parents=True, exist_ok=True)
     began = time.monotonic()
     with multiprocessing.Pool(options.processes) as pool:
