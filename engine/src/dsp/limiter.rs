@@ -415,7 +415,7 @@ mod tests {
                     0 => 0.0,
                     1 => (TAU * hz * n as f64 / 8_000.0 + phase).sin(),
                     2 => random.f64() * 2.0 - 1.0,
-                    3 => f64::from(u8::from(n / period % 2 == 0)) * 2.0 - 1.0,
+                    3 => f64::from(u8::from((n / period).is_multiple_of(2))) * 2.0 - 1.0,
                     _ => f64::from(u8::from(random.bool())) * 2.0 - 1.0,
                 };
                 (level * shape) as f32
