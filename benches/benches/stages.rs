@@ -154,16 +154,20 @@ fn sound(criterion: &mut Criterion) {
         });
     }
     let mut detectors =
-        Detectors::new(&DetectConfig { keys: true, progress: true, answered_by: true, tones_for: None });
-    group.bench_function("detectors, all", |b| {
-        b.iter(|| {
-            for tick in said.as_chunks().0 {
-                detectors.push(black_box(tick), |finding| {
-                    black_box(finding);
-                });
-            }
+        Detectors::new(&DetectConfig { keys: true, progress: true, answered_by: true, music: true, tones_for: None });
+    let music = DetectConfig { music: true, tones_for: Some(Duration::ZERO), ..DetectConfig::default() };
+    let mut music = Detectors::new(&music);
+    for (name, detectors) in [("detectors, all", &mut detectors), ("detectors, music", &mut music)] {
+        group.bench_function(name, |b| {
+            b.iter(|| {
+                for tick in said.as_chunks().0 {
+                    detectors.push(black_box(tick), |finding| {
+                        black_box(finding);
+                    });
+                }
+            });
         });
-    });
+    }
     for (from, to) in [(8_000, 16_000), (24_000, 8_000), (48_000, 8_000)] {
         let mut resampler = Resampler::new(from, to).expect("a usual rate");
         let packet = speech(from as usize / 50);

@@ -58,6 +58,13 @@ pub enum MediaEvent {
         /// How long after the answer it became clear.
         after: Duration,
     },
+    /// Music plays, as for those who wait, or does no longer.
+    Music {
+        /// Whether it does now.
+        playing: bool,
+        /// How sure that is, in percent.
+        confidence: u8,
+    },
     /// No packet has come for the configured time although the far end should be sending (case 31). Said again when more is
     /// known about why.
     MediaLost {

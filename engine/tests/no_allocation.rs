@@ -44,6 +44,7 @@ fn listening(number: u32) -> DetectConfig {
         keys: number & 2 != 0,
         progress: number & 4 != 0,
         answered_by: number & 8 != 0,
+        music: number & 32 != 0,
         tones_for: (number & 16 != 0).then_some(Duration::from_secs(1)),
     }
 }

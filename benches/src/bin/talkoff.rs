@@ -1,19 +1,21 @@
-//! Talk-off: how often speech and music are taken for telephone keys.
+//! Talk-off: how often speech and music are taken for telephone keys, speech for music, and how much music is found.
 //!
 //! Hours of speech are made by espeak-ng, in many voices, rates and pitches, sentence by sentence, each at several levels and
 //! through mu-law; nothing is written to disk. Beside it chords and tunes of harmonic tones. Every key that is heard is a
 //! false one. The rival in the same run is the textbook's detector: Goertzel over 205 samples, levels against each other and
-//! against the block's energy, twist, and two blocks in a row.
+//! against the block's energy, twist, and two blocks in a row. Folders of recordings (WAV, 8 kHz) can be given, of music or
+//! of speech: what is shorter than a minute is strung together.
 
 use std::f32::consts::TAU;
 use std::io::Read;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use anyhow::{Context, ensure};
 use clap::Parser;
 use engine::Codec;
 use engine::detect::keys::KeyDetector;
+use engine::detect::{DetectConfig, Detectors, Finding};
 use engine::dsp::Resampler;
 use engine::dtmf::{HIGH_HZ, KEY_PAD, LOW_HZ};
 use serde::Serialize;
@@ -77,7 +79,7 @@ const WORDS: [&str; 48] = [
 ];
 
 #[derive(Debug, Parser)]
-#[command(about = "How often speech and music are taken for telephone keys")]
+#[command(about = "How often speech and music are taken for telephone keys, and speech for music")]
 struct Arguments {
     /// Hours of speech, all levels together
     #[arg(long, default_value_t = 1.0)]
@@ -85,6 +87,9 @@ struct Arguments {
     /// Hours of music-like sound
     #[arg(long, default_value_t = 0.25)]
     music_hours: f64,
+    /// Recordings to listen to, WAV of 8 kHz; any number of folders
+    #[arg(long, value_name = "FOLDER")]
+    recordings: Vec<PathBuf>,
     /// Write the figures here
     #[arg(long)]
     json: Option<PathBuf>,
@@ -97,6 +102,13 @@ struct Score {
     hours: f64,
     false_keys: u64,
     textbook_false_keys: u64,
+    /// How often music began, by the detector.
+    music_begins: u64,
+    /// Hours during which music played, by the detector.
+    music_hours: f64,
+    /// Longer pieces, and those in which music was found.
+    pieces: u64,
+    musical_pieces: u64,
 }
 
 impl Score {
@@ -116,7 +128,27 @@ impl Score {
             self.false_keys += u64::from(detector.push(tick).is_some());
         }
         self.textbook_false_keys += textbook(&heard);
+        self.listen_for_music(&heard);
         self.hours += samples.len() as f64 / 8_000.0 / 3_600.0;
+    }
+
+    /// Counts the music in a piece.
+    fn listen_for_music(&mut self, heard: &[f32]) {
+        let mut detectors = Detectors::new(&DetectConfig { music: true, ..DetectConfig::default() });
+        let (mut playing, mut ticks, mut begins) = (false, 0_u64, 0);
+        for tick in heard.as_chunks().0 {
+            detectors.push(tick, |finding| {
+                if let Finding::Music(now, _) = finding {
+                    playing = now;
+                    begins += u64::from(now);
+                }
+            });
+            ticks += u64::from(playing);
+        }
+        self.music_begins += begins;
+        self.music_hours += ticks as f64 / 200.0 / 3_600.0;
+        self.pieces += 1;
+        self.musical_pieces += u64::from(begins > 0);
     }
 }
 
@@ -236,22 +268,59 @@ fn music(hours: f64, random: &mut fastrand::Rng) -> Score {
     score
 }
 
+/// The recordings of a folder, in the order of their names.
+fn recordings(folder: &Path) -> anyhow::Result<Score> {
+    let mut score = Score::new(&folder.file_name().unwrap_or(folder.as_os_str()).to_string_lossy());
+    let mut files: Vec<PathBuf> = std::fs::read_dir(folder)
+        .with_context(|| format!("{} cannot be read", folder.display()))?
+        .map(|entry| entry.map(|entry| entry.path()))
+        .collect::<Result<_, _>>()?;
+    files.retain(|file| file.extension().is_some_and(|extension| extension == "wav"));
+    files.sort();
+    let mut piece = Vec::new();
+    for (n, file) in files.iter().enumerate() {
+        let mut wav = hound::WavReader::open(file).with_context(|| format!("{} is no WAV file", file.display()))?;
+        let spec = wav.spec();
+        let usable = spec.sample_rate == 8_000 && spec.channels == 1 && spec.bits_per_sample == 16;
+        ensure!(usable, "{}: the fix: sox IN -r 8000 -c 1 -b 16 OUT.wav", file.display());
+        let samples: Vec<f32> =
+            wav.samples::<i16>().map(|s| s.map(|s| f32::from(s) / 32_768.0)).collect::<Result<_, _>>()?;
+        piece.extend_from_slice(&at_level(&samples, -21.0));
+        piece.extend([0.0; 2_400]); // 300 ms
+        if piece.len() >= 60 * 8_000 || n + 1 == files.len() {
+            score.listen(&piece);
+            piece.clear();
+        }
+    }
+    ensure!(score.hours > 0.0, "no WAV files in {}", folder.display());
+    Ok(score)
+}
+
 fn main() -> anyhow::Result<()> {
     let arguments = Arguments::parse();
     let mut random = fastrand::Rng::with_seed(1);
     let mut scores = speech(arguments.hours, &mut random)?;
     scores.push(music(arguments.music_hours, &mut random));
-    println!("| sound | hours | false keys | an hour | textbook Goertzel | an hour |\n|---|---|---|---|---|---|");
+    for folder in &arguments.recordings {
+        scores.push(recordings(folder)?);
+    }
+    println!(
+        "| sound | hours | false keys | an hour | textbook Goertzel | an hour | pieces | with music | music, of the time |"
+    );
+    println!("|---|---|---|---|---|---|---|---|---|");
     for score in &scores {
         let hourly = |keys: u64| keys as f64 / score.hours;
         println!(
-            "| {} | {:.2} | {} | {:.2} | {} | {:.2} |",
+            "| {} | {:.2} | {} | {:.2} | {} | {:.2} | {} | {} | {:.1} % |",
             score.sound,
             score.hours,
             score.false_keys,
             hourly(score.false_keys),
             score.textbook_false_keys,
-            hourly(score.textbook_false_keys)
+            hourly(score.textbook_false_keys),
+            score.pieces,
+            score.musical_pieces,
+            100.0 * score.music_hours / score.hours
         );
     }
     if let Some(path) = arguments.json {

@@ -27,6 +27,7 @@ impl MediaCall {
                 }
                 Finding::Tone(tone, confidence) => MediaEvent::Tone { tone, confidence },
                 Finding::AnsweredBy(party, confidence, after) => MediaEvent::AnsweredBy { party, confidence, after },
+                Finding::Music(playing, confidence) => MediaEvent::Music { playing, confidence },
             };
             enqueue(events, counters, event);
         });

@@ -1,4 +1,4 @@
-//! What is in the sound besides words: telephone keys, the network's tones, a fax, an answering machine and its beep.
+//! What is in the sound besides words: telephone keys, the network's tones, a fax, an answering machine and its beep, music.
 //!
 //! [`Detectors`] listens to what the caller's playout gives, tick by tick, and says [`Finding`]s. It is built off the media
 //! thread, moved in and out by a command, and allocates nothing between. A call without it pays one test a tick. What has a
@@ -7,6 +7,7 @@
 mod answered_by;
 mod beep;
 pub mod keys;
+mod music;
 mod progress;
 mod spectrum;
 
@@ -15,6 +16,7 @@ use std::time::Duration;
 use answered_by::{AnsweredBy, Speech};
 use beep::Beep;
 use keys::KeyDetector;
+use music::Music;
 use progress::Progress;
 use spectrum::Spectrum;
 
@@ -100,6 +102,8 @@ pub enum Finding {
     Tone(CallTone, u8),
     /// Who has answered, with a confidence in percent, so long after the answer.
     AnsweredBy(Party, u8, Duration),
+    /// Music plays, or does no longer, with a confidence in percent.
+    Music(bool, u8),
 }
 
 /// What is listened for.
@@ -111,7 +115,9 @@ pub struct DetectConfig {
     pub progress: bool,
     /// A person or a machine, and the machine's beep. The call was answered as this begins.
     pub answered_by: bool,
-    /// How long tones and who has answered are listened for; `None`: all the time. Keys are all the time.
+    /// Music.
+    pub music: bool,
+    /// How long tones and who has answered are listened for; `None`: all the time. Keys and music are all the time.
     pub tones_for: Option<Duration>,
 }
 
@@ -119,7 +125,7 @@ impl DetectConfig {
     /// Whether nothing is listened for.
     #[must_use]
     pub const fn is_off(&self) -> bool {
-        !self.keys && !self.progress && !self.answered_by
+        !self.keys && !self.progress && !self.answered_by && !self.music
     }
 }
 
@@ -130,12 +136,30 @@ struct Tones {
     speech: Speech,
     progress: Option<Progress>,
     answered: Option<(AnsweredBy, Beep)>,
+    music: Option<Box<Music>>,
     ticks_left: Option<u32>,
 }
 
 impl Tones {
+    fn is_done(&self) -> bool {
+        self.ticks_left == Some(0) && self.music.is_none()
+    }
+
     fn push(&mut self, tick: &[f32; TICK_SAMPLES], emit: &mut impl FnMut(Finding)) {
-        let Some(frame) = self.spectrum.push(tick) else { return };
+        let over = self.ticks_left == Some(0);
+        if let Some(left) = &mut self.ticks_left {
+            *left = left.saturating_sub(1);
+        }
+        let Some(frame) = self.spectrum.push(tick, if over { music::FRAMES_A_LOOK } else { 1 }) else { return };
+        if self.spectrum.is_nth_frame(music::FRAMES_A_LOOK)
+            && let Some((playing, confidence)) =
+                self.music.as_mut().and_then(|music| music.push(&frame, self.spectrum.bins()))
+        {
+            emit(Finding::Music(playing, confidence));
+        }
+        if over {
+            return;
+        }
         let speech = self.speech.is_speech(&frame);
         if let Some((tone, confidence)) = self.progress.as_mut().and_then(|progress| progress.push(&frame)) {
             emit(Finding::Tone(tone, confidence));
@@ -168,11 +192,12 @@ impl Detectors {
     /// Builds what was asked for. Allocates.
     #[must_use]
     pub fn new(config: &DetectConfig) -> Self {
-        let tones = (config.progress || config.answered_by).then(|| Tones {
+        let tones = (config.progress || config.answered_by || config.music).then(|| Tones {
             spectrum: Spectrum::new(),
             speech: Speech::default(),
             progress: config.progress.then(Progress::default),
             answered: config.answered_by.then(Default::default),
+            music: config.music.then(Default::default),
             ticks_left: config
                 .tones_for
                 .map(|time| u32::try_from(time.as_nanos() / TICK.as_nanos()).unwrap_or(u32::MAX)),
@@ -189,19 +214,15 @@ impl Detectors {
             self.told = Some((heard.digit, 0));
             emit(Finding::Key(heard));
         }
-        if let Some(tones) = self.tones.as_mut().filter(|tones| tones.ticks_left != Some(0)) {
+        if let Some(tones) = self.tones.as_mut().filter(|tones| !tones.is_done()) {
             tones.push(tick, &mut emit);
-            if let Some(left) = &mut tones.ticks_left {
-                *left = left.saturating_sub(1);
-            }
         }
     }
 
     /// Whether the time is over and nothing else is listened for.
     #[must_use]
     pub fn is_done(&self) -> bool {
-        let tones_done = self.tones.as_ref().is_none_or(|tones| tones.ticks_left == Some(0));
-        tones_done && self.keys.is_none()
+        self.keys.is_none() && self.tones.as_ref().is_none_or(Tones::is_done)
     }
 
     /// A telephone event came: from now on those are the keys. Two reports of one key would be worse than none in the sound.
@@ -221,10 +242,13 @@ impl Detectors {
         if let (Some(keys), Some(others)) = (&mut self.keys, &mut before.keys) {
             std::mem::swap(keys, others);
         }
-        if let (Some(tones), Some(others)) = (&mut self.tones, &mut before.tones)
-            && let (Some(progress), Some(other)) = (&mut tones.progress, &mut others.progress)
-        {
-            std::mem::swap(progress, other);
+        if let (Some(tones), Some(others)) = (&mut self.tones, &mut before.tones) {
+            if let (Some(progress), Some(other)) = (&mut tones.progress, &mut others.progress) {
+                std::mem::swap(progress, other);
+            }
+            if let (Some(music), Some(other)) = (&mut tones.music, &mut others.music) {
+                std::mem::swap(music, other);
+            }
         }
     }
 }

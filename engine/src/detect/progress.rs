@@ -31,7 +31,7 @@ const SURER: u8 = 20;
 
 /// What a frame can be of a network's tones.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Kind {
+pub(super) enum Kind {
     Silence,
     Other,
     /// One tone of 400 to 450 Hz.
@@ -49,7 +49,7 @@ enum Kind {
 }
 
 impl Kind {
-    fn of(sound: Sound) -> Self {
+    pub(super) fn of(sound: Sound) -> Self {
         let near = |hz: f32, wanted: f32, by: f32| (hz - wanted).abs() <= by;
         match sound {
             Sound::Silence => Self::Silence,

@@ -68,6 +68,7 @@ pub(super) struct Spectrum {
     output: Box<[Complex<f32>]>,
     scratch: Box<[Complex<f32>]>,
     ticks: u8,
+    frames: u8,
 }
 
 impl fmt::Debug for Spectrum {
@@ -88,11 +89,12 @@ impl Spectrum {
             scratch: fft.make_scratch_vec().into_boxed_slice(),
             fft,
             ticks: 0,
+            frames: 0,
         }
     }
 
-    /// Takes the next 5 ms; a look after every fourth.
-    pub(super) fn push(&mut self, tick: &[f32; TICK_SAMPLES]) -> Option<Frame> {
+    /// Takes the next 5 ms; a frame after every fourth, of which every nth is looked at.
+    pub(super) fn push(&mut self, tick: &[f32; TICK_SAMPLES], every: u8) -> Option<Frame> {
         // kept in order only as far as it is looked at: the newest 20 ms are filled tick by tick
         let at = WINDOW - TICK_SAMPLES * usize::from(TICKS_A_FRAME - self.ticks % TICKS_A_FRAME);
         self.past.get_mut(at..at + TICK_SAMPLES)?.copy_from_slice(tick);
@@ -104,10 +106,23 @@ impl Spectrum {
         let newest = TICK_SAMPLES * usize::from(TICKS_A_FRAME);
         let square = |samples: &[f32]| samples.iter().map(|s| s * s).sum::<f32>() / samples.len() as f32;
         let level = square(self.past.get(WINDOW - newest..)?);
-        let (sound, window_level) = self.look();
-        let frame = Frame { sound, level, window_level };
+        self.frames = self.frames.wrapping_add(1);
+        let frame = self.is_nth_frame(every).then(|| {
+            let (sound, window_level) = self.look();
+            Frame { sound, level, window_level }
+        });
         self.past.copy_within(newest.., 0);
-        Some(frame)
+        frame
+    }
+
+    /// Whether the last frame is an nth one. `n`: a power of two.
+    pub(super) fn is_nth_frame(&self, n: u8) -> bool {
+        self.frames.is_multiple_of(n)
+    }
+
+    /// The spectrum of the last look that was not silent, in bins of 7.8 Hz.
+    pub(super) fn bins(&self) -> &[Complex<f32>] {
+        &self.output
     }
 
     /// What the window is made of, and its level.
@@ -182,7 +197,7 @@ mod tests {
     fn look(sound: impl Fn(f32) -> f32) -> Sound {
         let mut spectrum = Spectrum::new();
         let samples: Vec<f32> = (0..1_600).map(|n| sound(n as f32 / 8_000.0)).collect();
-        samples.as_chunks().0.iter().filter_map(|tick| spectrum.push(tick)).last().unwrap().sound
+        samples.as_chunks().0.iter().filter_map(|tick| spectrum.push(tick, 1)).last().unwrap().sound
     }
 
     #[test]

@@ -6,8 +6,9 @@ use super::*;
 use crate::Codec;
 use crate::noise::Noise;
 
-const ALL: DetectConfig = DetectConfig { keys: true, progress: true, answered_by: true, tones_for: None };
-const PROGRESS: DetectConfig = DetectConfig { keys: false, progress: true, answered_by: false, tones_for: None };
+const ALL: DetectConfig = DetectConfig { keys: true, progress: true, answered_by: true, music: true, tones_for: None };
+const PROGRESS: DetectConfig =
+    DetectConfig { keys: false, progress: true, answered_by: false, music: false, tones_for: None };
 
 /// A sound that is put together piece by piece, over a line with a little noise.
 struct Line {
@@ -282,7 +283,7 @@ fn keys_that_come_as_events_are_not_told_from_their_sound() {
 
 #[test]
 fn listening_ends_when_its_time_is_over() {
-    let config = DetectConfig { keys: false, tones_for: Some(Duration::from_secs(1)), ..ALL };
+    let config = DetectConfig { keys: false, music: false, tones_for: Some(Duration::from_secs(1)), ..ALL };
     let mut detectors = Detectors::new(&config);
     for n in 0..200 {
         assert!(!detectors.is_done(), "{n}");
@@ -290,4 +291,69 @@ fn listening_ends_when_its_time_is_over() {
     }
     assert!(detectors.is_done());
     assert!(!Detectors::new(&DetectConfig { keys: true, ..config }).is_done());
+    let mut with_music = Detectors::new(&DetectConfig { music: true, ..config });
+    for _ in 0..400 {
+        with_music.push(&[0.0; 40], |_| {});
+    }
+    assert!(!with_music.is_done(), "music is listened for all the time");
+}
+
+const MUSIC: DetectConfig =
+    DetectConfig { keys: false, progress: false, answered_by: false, music: true, tones_for: Some(Duration::ZERO) };
+
+impl Line {
+    /// Chords that are changed every half second, each note with its partials dying away, and a beat of noise.
+    fn music(mut self, ms: usize, level: f32) -> Self {
+        let chords = [[220.0, 277.2, 329.6], [246.9, 293.7, 370.0], [196.0, 246.9, 293.7], [220.0, 261.6, 329.6]];
+        let mut beat = Noise::new(5);
+        for n in 0..ms * 8 {
+            let (chord, since) = (chords[n / 4_000 % chords.len()], (n % 4_000) as f32 / 8_000.0);
+            let tone = |hz: f32| (1..9).map(|k| (TAU * hz * k as f32 * since).sin() / k as f32).sum::<f32>();
+            let notes = chord.map(tone).iter().sum::<f32>() * (-2.0 * since).exp();
+            self.samples.push(level * (0.2 * notes + beat.sample_at(0.3) * (-40.0 * since).exp()));
+        }
+        self
+    }
+
+    fn when_music(&self) -> Vec<(u32, bool)> {
+        let music = |(ms, finding): &(u32, Finding)| match finding {
+            Finding::Music(playing, confidence) => {
+                assert!((60..=95).contains(confidence), "{confidence}");
+                Some((*ms, *playing))
+            }
+            _ => None,
+        };
+        self.findings(&MUSIC).iter().filter_map(music).collect()
+    }
+}
+
+#[test]
+fn music_is_told_after_some_six_seconds_and_its_end_after_four() {
+    for level in [0.03, 0.3, 1.0] {
+        let line = Line::new().silence(2_000).music(20_000, level).speech(15_000);
+        let found = line.when_music();
+        let [(begins, true), (ends, false)] = found[..] else { panic!("{level}: {found:?}") };
+        assert!((7_000..11_000).contains(&begins) && (23_000..28_000).contains(&ends), "{level}: {found:?}");
+    }
+}
+
+#[test]
+fn speech_tones_hum_noise_and_silence_are_no_music() {
+    let hum = |t: f32| (2..30).map(|k| 0.1 * (TAU * 50.0 * k as f32 * t).sin() / k as f32).sum::<f32>();
+    let tones = Line::new()
+        .cadence(4, &[440.0, 480.0], -15.0, &[2_000, 4_000])
+        .cadence(20, &[480.0, 620.0], -15.0, &[500, 500])
+        .cadence(30, &[425.0], -15.0, &[250, 250])
+        .tone(15_000, &[350.0, 440.0], -15.0)
+        .cadence(5, &[1_100.0], -15.0, &[500, 3_000]);
+    for (name, line) in [
+        ("speech", Line::new().speech(60_000)),
+        ("the network's tones", tones),
+        ("hum", Line::new().noisy(-40.0).silence(3_000).add(30_000, hum)),
+        ("noise", Line::new().noisy(-20.0).silence(30_000)),
+        ("silence", Line::new().silence(30_000)),
+        ("no number", Line::new().add(10_000, |_| f32::NAN)),
+    ] {
+        assert_eq!(line.when_music(), [], "{name}");
+    }
 }

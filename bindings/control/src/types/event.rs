@@ -174,6 +174,16 @@ pub enum Event {
         /// How long after the answer it became clear.
         after_ms: u64,
     },
+    /// Music plays, as for those who wait, or does no longer. A guess; nothing is done about it.
+    #[serde(rename = "call.music")]
+    CallMusic {
+        /// Which call.
+        call: CallId,
+        /// Whether it plays now.
+        playing: bool,
+        /// How sure that is, 0 to 1.
+        confidence: f64,
+    },
     /// What was understood is a machine's announcement. A guess, by its phrases; nothing is done about it.
     #[serde(rename = "call.announcement")]
     CallAnnouncement {
@@ -469,6 +479,7 @@ impl Event {
         "call.media",
         "call.tone",
         "call.answered_by",
+        "call.music",
         "call.announcement",
         "call.held",
         "call.reoffer",
@@ -503,6 +514,7 @@ impl Event {
             | Self::CallMedia { call, .. }
             | Self::CallTone { call, .. }
             | Self::CallAnsweredBy { call, .. }
+            | Self::CallMusic { call, .. }
             | Self::CallAnnouncement { call, .. }
             | Self::CallHeld { call, .. }
             | Self::CallReoffer { call, .. }

@@ -87,4 +87,7 @@ pub struct Detect {
     /// A person or a machine, and its beep.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub answered_by: Option<bool>,
+    /// Music, as for those who wait.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub music: Option<bool>,
 }

@@ -93,6 +93,10 @@ pub(super) fn event(event: &Event) -> Shown {
             };
             Shown::Line(STATE, format!("──▶ {who} ({:.0} % sure, after {})", confidence * 100.0, seconds(*after_ms)))
         }
+        Event::CallMusic { playing, confidence, .. } => {
+            let what = if *playing { "music plays" } else { "the music is over" };
+            Shown::Line(STATE, format!("──▶ {what} ({:.0} % sure)", confidence * 100.0))
+        }
         Event::CallAnnouncement { kind, confidence, .. } => {
             let what = match kind {
                 Announcement::Voicemail => "a voicemail's greeting",

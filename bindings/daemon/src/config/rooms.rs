@@ -284,12 +284,13 @@ pub struct Detect {
     pub digits: InbandDigits,
     pub progress: bool,
     pub answered_by: bool,
+    pub music: bool,
     pub after_answer_s: u64,
 }
 
 impl Default for Detect {
     fn default() -> Self {
-        Self { digits: InbandDigits::Auto, progress: true, answered_by: true, after_answer_s: 30 }
+        Self { digits: InbandDigits::Auto, progress: true, answered_by: true, music: true, after_answer_s: 30 }
     }
 }
 

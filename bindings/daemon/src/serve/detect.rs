@@ -41,6 +41,7 @@ fn wanted(call: &CallRecord, config: &config::Detect) -> DetectConfig {
         keys: asked.digits.unwrap_or(digits) && !call.listening.info_comes,
         progress: asked.progress.unwrap_or(config.progress && out),
         answered_by: answered && asked.answered_by.unwrap_or(config.answered_by && out),
+        music: answered && asked.music.unwrap_or(config.music && out),
         tones_for: answered.then(|| Duration::from_secs(config.after_answer_s)),
     }
 }
@@ -109,6 +110,10 @@ impl Switchboard {
         };
         let after_ms = after.as_millis() as u64;
         self.notify(&Event::CallAnsweredBy { call: CallId(number), by, confidence: share(confidence), after_ms });
+    }
+
+    pub(super) fn on_music(&mut self, number: u32, playing: bool, confidence: u8) {
+        self.notify(&Event::CallMusic { call: CallId(number), playing, confidence: share(confidence) });
     }
 
     /// Media is lost, or goes one way only.
@@ -203,14 +208,14 @@ mod tests {
     }
 
     #[test]
-    fn tones_are_listened_for_on_outgoing_calls_and_for_a_while_after_the_answer() {
+    fn tones_are_listened_for_on_outgoing_calls_and_for_a_while_after_the_answer_and_music_from_then_on() {
         let config = config::Detect::default();
         let mut out = call(Direction::Out, true);
         let early = wanted(&out, &config);
-        assert!(early.progress && !early.answered_by && early.tones_for.is_none());
+        assert!(early.progress && !early.answered_by && !early.music && early.tones_for.is_none());
         out.answered = Some(super::super::call::Moment::now());
         let answered = wanted(&out, &config);
-        assert!(answered.progress && answered.answered_by);
+        assert!(answered.progress && answered.answered_by && answered.music);
         assert_eq!(answered.tones_for, Some(Duration::from_secs(30)));
     }
 

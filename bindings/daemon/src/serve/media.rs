@@ -21,6 +21,7 @@ impl Switchboard {
         match event {
             MediaEvent::Digit { digit, duration, by } => self.on_key(number, digit, duration, by),
             MediaEvent::Tone { tone, confidence } => self.on_tone(number, tone, confidence),
+            MediaEvent::Music { playing, confidence } => self.on_music(number, playing, confidence),
             MediaEvent::AnsweredBy { party, confidence, after } => self.on_party(number, party, confidence, after),
             MediaEvent::MediaLost { fault } => self.on_fault(number, MediaState::Lost, fault),
             MediaEvent::OneWay { fault } => self.on_fault(number, MediaState::OneWay, fault),
