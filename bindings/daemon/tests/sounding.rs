@@ -3,6 +3,7 @@
 mod site;
 
 use std::f32::consts::TAU;
+use std::path::Path;
 
 use control::types::{
     AudioEffects, CallGet, CallHangup, CallId, CallState, Effect, ErrorCode, Event, PlayFile, PlayMode, PlayReason,
@@ -82,6 +83,46 @@ fn tones_and_files_are_heard_at_the_far_end_until_they_end_or_are_stopped() {
     });
     let missing = PlayFile { path: folder.path().join("none.wav").display().to_string(), ..file };
     assert!(ours.client.request(&missing).unwrap_err().to_string().contains("none.wav"));
+}
+
+/// Chords that change twice a second, 12 s of them.
+fn write_music(path: &Path) {
+    let spec = hound::WavSpec {
+        channels: 1,
+        sample_rate: 8_000,
+        bits_per_sample: 16,
+        sample_format: hound::SampleFormat::Int,
+    };
+    let chords = [[220.0, 277.2, 329.6], [246.9, 293.7, 370.0], [196.0, 246.9, 293.7], [220.0, 261.6, 329.6]];
+    let mut wav = hound::WavWriter::create(path, spec).unwrap();
+    for n in 0..12 * 8_000 {
+        let (chord, since) = (chords[n / 4_000 % chords.len()], (n % 4_000) as f32 / 8_000.0);
+        let note = |hz: f32| (1..9).map(|k| (TAU * hz * k as f32 * since).sin() / k as f32).sum::<f32>();
+        wav.write_sample((2_000.0 * chord.map(note).iter().sum::<f32>() * (-2.0 * since).exp()) as i16).unwrap();
+    }
+    wav.finalize().unwrap();
+}
+
+#[test]
+fn who_dialled_is_told_of_the_music_that_is_played_to_it() {
+    let (mut ours, mut theirs) = (Site::asking(), Site::answering());
+    let (_, at_theirs) = connect(&mut ours, &mut theirs);
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("music.wav");
+    write_music(&path);
+    let file = PlayFile {
+        call: at_theirs,
+        path: path.display().to_string(),
+        mode: PlayMode::Instead,
+        bargeable: false,
+        gain_db: 0.0,
+    };
+    theirs.client.request(&file).unwrap();
+    let (playing, confidence) = ours.wait("music", |event| match event {
+        Event::CallMusic { playing, confidence, .. } => Some((*playing, *confidence)),
+        _ => None,
+    });
+    assert!(playing && (0.6..=0.95).contains(&confidence), "{confidence}");
 }
 
 #[test]
