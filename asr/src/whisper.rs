@@ -11,6 +11,8 @@
 //! - it prints to stderr: routed to `log`, target `whisper`.
 //!
 //! With the cargo features `cuda` or `vulkan` it computes on a graphics card (`cargo build --release -p mr-sip --features cuda`).
+//! `cuda` needs NVIDIA's toolkit and was not built by us so far. `vulkan` needs newer headers than Debian 12 has (its
+//! libvulkan-dev, 1.3.239, lacks `vk::LayerSettingEXT`): there the build ends in ggml-vulkan.
 
 use std::{
     collections::BTreeMap,
