@@ -201,8 +201,8 @@ class ControlClient:
     ) -> Call:
         """Starts a call and returns it at once; what becomes of it comes as events.
 
-        `record` and `detect` (`digits`, `progress`, `answered_by`, `music`) are as the daemon's configuration says where they
-        are None. `display_name` is our name as the called see it, `headers` are further ones of the INVITE, `privacy`
+        `record` and `detect` (`digits`, `progress`, `answered_by`, `music`) are as the daemon's configuration says where
+        they are None. `display_name` is our name as the called see it, `headers` are further ones of the INVITE, `privacy`
         keeps our number from the called. `on_call` runs in the reader before any of the call's events. Cancelling this
         hangs up, even where the daemon's answer was still on its way.
         """
