@@ -10,7 +10,7 @@ use plotters::prelude::*;
 pub struct Panel {
     /// What is shown.
     pub title: String,
-    /// The axis reaches at least from minus to plus this.
+    /// The axis reaches at least to plus this, and to minus this too where anything is below zero.
     pub at_least: f64,
     /// Horizontal lines: bounds that must not be crossed.
     pub bounds: Vec<f64>,
@@ -47,14 +47,16 @@ pub fn draw(title: &str, panels: &[Panel], file: &Path) -> Result<()> {
 
 fn draw_panel(panel: &Panel, end: f64, area: &DrawingArea<SVGBackend<'_>, plotters::coord::Shift>) -> Result<()> {
     let values = panel.lines.iter().flat_map(|(_, points)| points).map(|point| point.1);
-    let reach = values.map(f64::abs).fold(panel.at_least, f64::max) * 1.1;
+    let below = values.clone().chain(panel.bounds.iter().copied()).any(|value| value < 0.0);
+    // the names of the lines stand above them
+    let reach = values.map(f64::abs).fold(panel.at_least, f64::max) * 1.4;
     let mut chart = ChartBuilder::on(area)
         .caption(&panel.title, ("sans-serif", 15).into_font().color(&INK))
         .margin_left(10)
         .margin_right(20)
         .x_label_area_size(34)
         .y_label_area_size(50)
-        .build_cartesian_2d(0.0..end, -reach..reach)
+        .build_cartesian_2d(0.0..end, if below { -reach } else { 0.0 }..reach)
         .map_err(|e| anyhow!("{e}"))?;
     chart
         .configure_mesh()
