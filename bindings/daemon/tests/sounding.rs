@@ -58,17 +58,7 @@ fn tones_and_files_are_heard_at_the_far_end_until_they_end_or_are_stopped() {
     // a file of another rate, instead of the voice, which goes on behind it
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("sound.wav");
-    let spec = hound::WavSpec {
-        channels: 1,
-        sample_rate: 22_050,
-        bits_per_sample: 16,
-        sample_format: hound::SampleFormat::Int,
-    };
-    let mut wav = hound::WavWriter::create(&path, spec).unwrap();
-    for n in 0..22_050 {
-        wav.write_sample((8_000.0 * (TAU * 700.0 * n as f32 / 22_050.0).sin()) as i16).unwrap();
-    }
-    wav.finalize().unwrap();
+    write_wav(&path, 22_050, (0..22_050).map(|n| 8_000.0 * (TAU * 700.0 * n as f32 / 22_050.0).sin()));
     let file =
         PlayFile { call, path: path.display().to_string(), mode: PlayMode::Instead, bargeable: false, gain_db: 0.0 };
     let play = ours.client.request(&file).unwrap().play;
@@ -85,22 +75,25 @@ fn tones_and_files_are_heard_at_the_far_end_until_they_end_or_are_stopped() {
     assert!(ours.client.request(&missing).unwrap_err().to_string().contains("none.wav"));
 }
 
-/// Chords that change twice a second, 12 s of them.
-fn write_music(path: &Path) {
-    let spec = hound::WavSpec {
-        channels: 1,
-        sample_rate: 8_000,
-        bits_per_sample: 16,
-        sample_format: hound::SampleFormat::Int,
-    };
-    let chords = [[220.0, 277.2, 329.6], [246.9, 293.7, 370.0], [196.0, 246.9, 293.7], [220.0, 261.6, 329.6]];
+fn write_wav(path: &Path, sample_rate: u32, samples: impl Iterator<Item = f32>) {
+    let spec =
+        hound::WavSpec { channels: 1, sample_rate, bits_per_sample: 16, sample_format: hound::SampleFormat::Int };
     let mut wav = hound::WavWriter::create(path, spec).unwrap();
-    for n in 0..12 * 8_000 {
-        let (chord, since) = (chords[n / 4_000 % chords.len()], (n % 4_000) as f32 / 8_000.0);
-        let note = |hz: f32| (1..9).map(|k| (TAU * hz * k as f32 * since).sin() / k as f32).sum::<f32>();
-        wav.write_sample((2_000.0 * chord.map(note).iter().sum::<f32>() * (-2.0 * since).exp()) as i16).unwrap();
+    for sample in samples {
+        wav.write_sample(sample as i16).unwrap();
     }
     wav.finalize().unwrap();
+}
+
+/// Chords that change twice a second, 12 s of them.
+fn write_music(path: &Path) {
+    let chords = [[220.0, 277.2, 329.6], [246.9, 293.7, 370.0], [196.0, 246.9, 293.7], [220.0, 261.6, 329.6]];
+    let sample = |n: usize| {
+        let (chord, since) = (chords[n / 4_000 % chords.len()], (n % 4_000) as f32 / 8_000.0);
+        let note = |hz: f32| (1..9).map(|k| (TAU * hz * k as f32 * since).sin() / k as f32).sum::<f32>();
+        2_000.0 * chord.map(note).iter().sum::<f32>() * (-2.0 * since).exp()
+    };
+    write_wav(path, 8_000, (0..12 * 8_000).map(sample));
 }
 
 #[test]
@@ -152,21 +145,24 @@ fn effects_change_what_the_far_end_hears_while_the_call_runs() {
 
 #[test]
 fn where_both_want_it_a_pause_is_not_sent() {
-    let media = "comfort_noise = true";
-    let mut ours = Site::new(&DaemonSetup { media, ..DaemonSetup::default() });
-    let mut theirs = Site::new(&DaemonSetup { media, incoming: "auto", ..DaemonSetup::default() });
-    let (call, at_theirs) = connect(&mut ours, &mut theirs);
-    let sent = |site: &mut Site| site.client.request(&CallGet { call }).unwrap().stats.unwrap().sent;
-    theirs.listen(at_theirs, 500);
-    let before = sent(&mut ours);
-    theirs.listen(at_theirs, 2_000);
-    let pause = sent(&mut ours) - before;
-    assert!(pause <= 12, "{pause} packets in two seconds of nothing");
-    ours.speak(call);
-    let spoken = sent(&mut ours) - before - pause;
-    assert!(spoken >= 45, "{spoken} packets in a second of speech");
-    ours.client.request(&CallHold::new(call)).unwrap();
-    ours.hold();
-    ours.client.request(&CallHangup::new(call)).unwrap();
-    assert!(theirs.ended().state == CallState::Ended);
+    // with Opus two packets every 400 ms, else comfort noise every 500 ms
+    for codec in ["PCMU", "OPUS"] {
+        let media = format!("comfort_noise = true\ncodecs = [\"{codec}\"]");
+        let mut ours = Site::new(&DaemonSetup { media: &media, ..DaemonSetup::default() });
+        let mut theirs = Site::new(&DaemonSetup { media: &media, incoming: "auto", ..DaemonSetup::default() });
+        let (call, at_theirs) = connect(&mut ours, &mut theirs);
+        let sent = |site: &mut Site| site.client.request(&CallGet { call }).unwrap().stats.unwrap().sent;
+        theirs.listen(at_theirs, 500);
+        let before = sent(&mut ours);
+        theirs.listen(at_theirs, 2_000);
+        let pause = sent(&mut ours) - before;
+        assert!(pause <= 16, "{codec}: {pause} packets in two seconds of nothing");
+        ours.speak(call);
+        let spoken = sent(&mut ours) - before - pause;
+        assert!(spoken >= 45, "{codec}: {spoken} packets in a second of speech");
+        ours.client.request(&CallHold::new(call)).unwrap();
+        ours.hold();
+        ours.client.request(&CallHangup::new(call)).unwrap();
+        assert!(theirs.ended().state == CallState::Ended);
+    }
 }

@@ -8,7 +8,8 @@
 //! off at a packet's end overshoots by up to 9 % (Gibbs), and a steady tone must not be bent for that.
 //!
 //! What must hold:
-//! - What stays below -4.8 dBFS is not changed by a single bit, and costs one pass that looks for its largest sample.
+//! - What stays below -4.8 dBFS is not changed by a single bit. Where it is quiet (half of that and less), it costs one pass
+//!   that looks for its largest sample; where it is loud, mostly one more, that bounds its points.
 //! - Gain is held for longer than the period of any voice before it comes back, so that a loud tone is turned down and not
 //!   bent.
 //! - Peaks are estimated at four times the rate, as ITU-R BS.1770 annex 2 does, by a filter of 16 taps a phase; and by the
@@ -432,7 +433,9 @@ mod tests {
                 let peak = true_peak_db(&out[..1_600]).max(true_peak_db(&out[8_000..]));
                 assert!(peak <= -4.7 && peak > -5.3, "{hz} Hz in packets of {packet}: {peak:.2} dB");
                 let distortion = distortion_db(&out[1_600..], hz);
-                assert!(distortion < -80.0, "{hz} Hz: {distortion:.0} dB");
+                // 230 Hz in packets of 480 samples: one more step of gain falls into what is judged
+                let bound = if hz == 230.0 { -80.0 } else { -100.0 };
+                assert!(distortion < bound, "{hz} Hz in packets of {packet}: {distortion:.0} dB");
             }
         }
     }
