@@ -96,6 +96,52 @@ fn where_comfort_noise_was_agreed_a_pause_is_not_sent() {
     assert_eq!((stats.lost, stats.late, stats.concealed_samples), (0, 0, 0));
 }
 
+/// RFC 7587 section 3.1.3: of a pause five packets a second are sent, and the far end counts nothing as lost.
+#[test]
+fn where_both_want_it_opus_leaves_pauses_out() {
+    let opus = |opus_dtx, ptime_ms| {
+        move |_, params: MediaParams| MediaParams {
+            opus_dtx,
+            ptime_ms,
+            ..MediaParams::new(params.remote, Codec::Opus, 111)
+        }
+    };
+    for ptime_ms in [10, 20, 40, 60] {
+        let mut pair = Pair::with(Link { delay_ms: 40, ..Link::default() }, 3, opus(true, ptime_ms));
+        pair.run(2_000);
+        pair.say(0, &(0..16_000).map(voice).collect::<Vec<_>>());
+        pair.run(3_000);
+        let from = pair.ends[0].sent.len();
+        pair.run(10_000);
+        let pause = &pair.ends[0].sent[from..];
+        assert!((30..=70).contains(&pause.len()), "{ptime_ms} ms: {} packets in 10 s", pause.len());
+        let apart = pause.windows(2).map(|two| two[1].0.since(two[0].0)).max().unwrap();
+        assert!(apart <= Duration::from_millis(450), "{ptime_ms} ms: nothing for {apart:?}");
+        let quiet = pair.ends[1].heard.iter().rev().take(72_000).all(|s| s.abs() < 0.01);
+        assert!(quiet, "{ptime_ms} ms");
+        pair.say(0, &(0..16_000).map(voice).collect::<Vec<_>>());
+        pair.run(3_000);
+        for pair in pair.ends[0].sent.windows(2) {
+            let [(_, _, before, earlier), (_, marker, after, later)] = [header(&pair[0].1), header(&pair[1].1)];
+            assert_eq!(after, before.wrapping_add(1), "no number is left out");
+            let apart = pair[1].0.since(pair[0].0).as_millis() as u32;
+            assert_eq!(later.wrapping_sub(earlier), 48 * apart, "the timestamp goes on in a pause");
+            assert!(marker || apart == u32::from(ptime_ms), "what comes after a pause has the marker");
+        }
+        let stats = pair.stats(1);
+        assert_eq!((stats.lost, stats.late, stats.concealed_samples), (0, 0, 0), "{ptime_ms} ms");
+        let loud = pair.ends[1].heard.iter().filter(|s| s.abs() > 0.05).count();
+        let mut all = Pair::with(Link { delay_ms: 40, ..Link::default() }, 3, opus(false, ptime_ms));
+        for ms in [2_000, 13_000] {
+            all.run(ms);
+            all.say(0, &(0..16_000).map(voice).collect::<Vec<_>>());
+        }
+        all.run(3_000);
+        let loud_of_all = all.ends[1].heard.iter().filter(|s| s.abs() > 0.05).count();
+        assert!(loud.abs_diff(loud_of_all) * 50 < loud_of_all, "{ptime_ms} ms: {loud} of {loud_of_all} are heard");
+    }
+}
+
 #[test]
 fn a_halt_is_heard_within_the_packet_and_its_fade() {
     let mut pair = Pair::new(Link::default(), 3);

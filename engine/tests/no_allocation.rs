@@ -31,6 +31,7 @@ fn agreed(number: u32, remote: SocketAddr) -> MediaParams {
     MediaParams {
         telephone_event: Some(TelephoneEvent::new(101, codec.clock_rate_hz())),
         comfort_noise: (number.is_multiple_of(7) && codec != Codec::Opus).then_some(13),
+        opus_dtx: number.is_multiple_of(3),
         ptime_ms: [20, 10, 40, 60, 30][number as usize % 5],
         rtcp_mux: number.is_multiple_of(3),
         srtp: suite.map(|suite| SrtpParams { suite, local: key(number), remote: key(number + 1) }),

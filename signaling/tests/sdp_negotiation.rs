@@ -80,6 +80,23 @@ fn comfort_noise_is_agreed_where_both_want_it_and_the_codec_has_its_clock() {
 }
 
 #[test]
+fn opus_leaves_pauses_out_where_both_want_it() {
+    let opus = |dtx| {
+        let local = of(&[AudioCodec::Opus, AudioCodec::Pcmu]);
+        LocalMedia { opus: OpusFormat { dtx, ..local.opus }, ..local }
+    };
+    for (theirs, ours) in [(true, true), (true, false), (false, true), (false, false)] {
+        let offer = sdp::offer(&opus(theirs));
+        assert_eq!(offer.contains("usedtx=1"), theirs, "{offer}");
+        let (answer, plan) = sdp::answer(&offer, &opus(ours)).unwrap();
+        assert_eq!(plan.opus_dtx, theirs && ours, "{offer}");
+        assert_eq!(sdp::accept(&answer, &opus(theirs)).unwrap().opus_dtx, theirs && ours, "{answer}");
+    }
+    let pcmu = sdp::answer(&sdp::offer(&of(&[AudioCodec::Pcmu])), &opus(true)).unwrap().1;
+    assert!(!pcmu.opus_dtx);
+}
+
+#[test]
 fn a_codec_named_twice_is_offered_once() {
     let offer = sdp::offer(&of(&[AudioCodec::Pcmu, AudioCodec::Pcma, AudioCodec::Pcmu]));
     assert_eq!(m_lines(&offer), ["m=audio 4000 RTP/AVP 0 8 101"]);

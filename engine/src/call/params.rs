@@ -37,6 +37,9 @@ pub struct MediaParams {
     /// The payload type of comfort noise (RFC 3389), if agreed: then nothing is sent while nobody speaks. Comfort noise that
     /// comes is always understood.
     pub comfort_noise: Option<u8>,
+    /// Whether pauses are left out of the Opus that we send (RFC 7587 section 3.1.3, `usedtx`). Left out by the far end, they
+    /// are always understood.
+    pub opus_dtx: bool,
     /// How long the packets are that we send: 10, 20, 30, 40 or 60 ms (Opus: not 30). Anything else becomes the next
     /// shorter one. What the far end sends may have any length from 5 to 120 ms.
     pub ptime_ms: u16,
@@ -61,6 +64,7 @@ impl MediaParams {
             receive_payload_type: payload_type,
             telephone_event: None,
             comfort_noise: None,
+            opus_dtx: false,
             ptime_ms: DEFAULT_PTIME_MS,
             rtcp_mux: false,
             srtp: None,
@@ -106,7 +110,7 @@ impl MediaParts {
     pub fn new(params: MediaParams) -> Self {
         Self {
             srtp: params.srtp.as_ref().map(SrtpSession::new),
-            encoder: Encoder::new(params.codec),
+            encoder: Encoder::new(params.codec).with_dtx(params.opus_dtx),
             decoder: Decoder::new(params.codec),
             params,
         }

@@ -189,6 +189,9 @@ impl MediaCall {
         };
         match self.playout.insert(arrival, &audio) {
             Inserted::Accepted => {
+                if codec.is_pause(packet.payload) {
+                    self.playout.note_other(packet.ssrc, packet.sequence);
+                }
                 self.health.audio_came = true;
                 self.count(packet);
             }

@@ -172,22 +172,29 @@ impl MediaCall {
             self.agent_effects.process(outgoing);
             self.limiter.process(outgoing);
             timestamp = self.timestamp;
-            let comfort_noise = self.params.comfort_noise.map(|noise| (noise, self.silence.next(outgoing)));
-            match comfort_noise {
-                Some((noise, Transmit::Noise)) => {
+            let noise = self.params.comfort_noise;
+            let mut transmit = noise.map_or(Transmit::Audio { first: false }, |_| self.silence.next(outgoing));
+            let mut length = 0;
+            if matches!(transmit, Transmit::Audio { .. }) {
+                length = self.encoder.encode(outgoing, payload);
+                if self.params.opus_dtx {
+                    transmit = self.silence.next_opus(&payload[..length]);
+                }
+            }
+            match (transmit, noise) {
+                (Transmit::Noise, Some(noise)) => {
                     (payload_type, marker) = (noise, false);
                     payload[0] = NOISE_LEVEL;
                     1
                 }
-                Some((noise, Transmit::Nothing)) => {
-                    (payload_type, marker) = (noise, false);
-                    0
-                }
-                sent => {
-                    let first = matches!(sent, Some((_, Transmit::Audio { first: true })));
+                (Transmit::Audio { first }, _) => {
                     (payload_type, marker) = (self.params.payload_type, self.mark_next || first);
                     self.mark_next = false;
-                    self.encoder.encode(outgoing, payload)
+                    length
+                }
+                _ => {
+                    (payload_type, marker) = (self.params.payload_type, false);
+                    0
                 }
             }
         };

@@ -1,4 +1,7 @@
-//! Nothing is sent while nobody speaks (RFC 3389, discontinuous transmission), where the far end agreed to comfort noise.
+//! Nothing is sent while nobody speaks (discontinuous transmission), where the far end agreed to comfort noise (RFC 3389), or
+//! wants it of Opus (RFC 7587 section 3.1.3), which tells by itself when nobody does.
+
+use crate::codec::Codec;
 
 /// Silence that is still sent as audio: 200 ms, so that no end of a word and no short pause is cut.
 const HANGOVER: usize = 1_600;
@@ -27,6 +30,8 @@ pub(super) struct Silence {
     /// In samples.
     silent: usize,
     since_noise: usize,
+    /// The last packet of Opus told of a pause.
+    opus_paused: bool,
 }
 
 impl Silence {
@@ -48,6 +53,16 @@ impl Silence {
         }
         self.since_noise = 0;
         Transmit::Noise
+    }
+
+    /// Decides about the next packet of Opus, by its payload: the first of those that say nothing is sent, so that the far
+    /// end misses none of the others.
+    pub(super) fn next_opus(&mut self, payload: &[u8]) -> Transmit {
+        let paused = std::mem::replace(&mut self.opus_paused, Codec::Opus.is_pause(payload));
+        match (paused, self.opus_paused) {
+            (true, true) => Transmit::Nothing,
+            (first, _) => Transmit::Audio { first },
+        }
     }
 
     /// Something else is sent now, or nothing may be.

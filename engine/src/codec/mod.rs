@@ -91,6 +91,12 @@ impl Codec {
         }
     }
 
+    /// Whether a payload says no more than that nobody speaks, so that the next ones may be left out (RFC 7587 section 3.1.3).
+    #[must_use]
+    pub const fn is_pause(self, payload: &[u8]) -> bool {
+        matches!(self, Self::Opus) && matches!(payload.len(), 1 | 2)
+    }
+
     /// Decodes G.711: as many bytes as both slices hold; returns the number of samples written. Codecs with a state write
     /// none: they need a [`Decoder`].
     pub fn decode(self, bytes: &[u8], samples: &mut [f32]) -> usize {
@@ -140,6 +146,15 @@ impl Encoder {
                 EncoderState::Opus,
             ),
         })
+    }
+
+    /// With `dtx` a pause becomes packets by which only [`Codec::is_pause`] (Opus; the others know no such thing).
+    #[must_use]
+    pub fn with_dtx(mut self, dtx: bool) -> Self {
+        if let EncoderState::Opus(encoder) = &mut self.0 {
+            encoder.set_dtx(dtx);
+        }
+        self
     }
 
     /// Encodes a packet of samples at 8 kHz; returns the number of bytes written, 0 if there is nothing to send.

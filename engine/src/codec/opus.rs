@@ -41,6 +41,11 @@ impl OpusEncoder {
         Some(Self(encoder))
     }
 
+    /// Whether nobody's speaking is told by packets of a byte or two, from the tenth of 20 ms on; every 400 ms one is whole.
+    pub(super) fn set_dtx(&mut self, dtx: bool) {
+        let _ = self.0.set_dtx(dtx); // refuses nothing
+    }
+
     /// Encodes a packet of 10, 20, 40 or 60 ms; 0 if it has another length.
     pub(super) fn encode(&mut self, samples: &[f32], bytes: &mut [u8]) -> usize {
         let mut whole = [0; MAX_SAMPLES];

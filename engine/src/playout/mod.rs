@@ -116,7 +116,7 @@ struct Stream {
     /// Its timestamp, extended, at the RTP clock.
     timestamp: i64,
     clock_rate_hz: u32,
-    /// Highest sequence number of a packet without audio (keys, comfort noise).
+    /// Highest sequence number of a packet without audio (keys, comfort noise), or after which none need come (Opus).
     other: i64,
     /// Sequence number that was played last.
     played: i64,
@@ -220,7 +220,8 @@ impl Playout {
         Inserted::Accepted
     }
 
-    /// A packet of the stream that carries no audio took this sequence number: what is missing around it is not lost.
+    /// A packet of the stream that carries no audio took this sequence number, or one that says that nobody speaks: what is
+    /// missing around it is not lost.
     pub fn note_other(&mut self, ssrc: u32, sequence: u16) {
         if let Some(stream) = self.stream.as_mut().filter(|s| s.ssrc == ssrc) {
             stream.other = stream.other.max(extend_sequence(stream.sequence, sequence));
@@ -338,7 +339,7 @@ impl Playout {
             Some(packet) => self.bridge_gap(&packet, now, counters),
             None => {
                 // what fills a pause of the sender is not counted as lost, but `ahead` all the same
-                let quiet = self.stream.is_none_or(|s| s.other > s.played);
+                let quiet = self.stream.is_none_or(|s| s.other >= s.played);
                 self.invent(TICK_SAMPLES, quiet || self.ahead > COUNTED, counters);
                 self.ahead += samples(TICK_SAMPLES);
             }

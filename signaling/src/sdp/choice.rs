@@ -44,7 +44,8 @@ pub(super) fn of_offer(line: AudioLine, local: &LocalMedia) -> Result<Chosen, Sd
     let noise = noise.map(|(payload, _)| *payload);
     let srtp = crypto.as_ref().map(|(srtp, _)| srtp.clone());
     let mux = line.rtcp_mux;
-    let plan = plan(&line, local.direction, local.ptime(), mux, (codec, same(payload)), (digits, noise), srtp);
+    let ours = Ours { direction: local.direction, ptime_ms: local.ptime(), opus_dtx: local.opus.dtx };
+    let plan = plan(&line, ours, mux, (codec, same(payload)), (digits, noise), srtp);
     Ok(Chosen { plan, line, crypto: crypto.map(|(_, ours)| ours) })
 }
 
@@ -79,21 +80,24 @@ pub(super) fn of_answer(line: &AudioLine, offered: &AudioLine) -> Result<MediaPl
     });
     let digits = digits_for(codec, digits);
     let mux = line.rtcp_mux && offered.rtcp_mux;
-    Ok(plan(
-        line,
-        offered.direction,
-        offered.ptime_ms(super::DEFAULT_PTIME_MS),
-        mux,
-        (codec, pair),
-        (digits, noise),
-        srtp,
-    ))
+    let ours = Ours {
+        direction: offered.direction,
+        ptime_ms: offered.ptime_ms(super::DEFAULT_PTIME_MS),
+        opus_dtx: offered.opus(pair.receive).dtx,
+    };
+    Ok(plan(line, ours, mux, (codec, pair), (digits, noise), srtp))
+}
+
+/// What we want of the plan.
+struct Ours {
+    direction: Direction,
+    ptime_ms: u8,
+    opus_dtx: bool,
 }
 
 fn plan(
     line: &AudioLine,
-    ours: Direction,
-    ptime_ms: u8,
+    ours: Ours,
     rtcp_mux: bool,
     (codec, pair): (AudioCodec, Pair),
     (telephone_event, noise): (Option<TelephoneEvent>, Option<u8>),
@@ -101,6 +105,7 @@ fn plan(
 ) -> MediaPlan {
     // 0.0.0.0 is RFC 2543's way to say "hold": they can hear nothing
     let reachable = !line.addr.ip().is_unspecified();
+    let opus = (codec == AudioCodec::Opus).then(|| line.opus(pair.send));
     MediaPlan {
         remote: line.addr,
         remote_rtcp: if rtcp_mux { line.addr } else { line.rtcp_addr() },
@@ -110,10 +115,11 @@ fn plan(
         receive_payload_type: pair.receive,
         telephone_event,
         comfort_noise: noise.filter(|_| Format::Audio(codec).goes_with_noise()),
-        opus: (codec == AudioCodec::Opus).then(|| line.opus(pair.send)),
-        ptime_ms: line.ptime_ms(ptime_ms),
-        send: line.direction.receives() && reachable && ours.sends(),
-        receive: line.direction.sends() && ours.receives(),
+        opus,
+        opus_dtx: ours.opus_dtx && opus.is_some_and(|theirs| theirs.dtx),
+        ptime_ms: line.ptime_ms(ours.ptime_ms),
+        send: line.direction.receives() && reachable && ours.direction.sends(),
+        receive: line.direction.sends() && ours.direction.receives(),
         srtp,
     }
 }

@@ -148,6 +148,8 @@ pub struct MediaPlan {
     pub comfort_noise: Option<u8>,
     /// What the far end wants of the Opus that we send, if that is the codec.
     pub opus: Option<OpusFormat>,
+    /// Pauses are left out of the Opus that either end sends (RFC 7587 section 3.1.3): both want that, and so say `usedtx`.
+    pub opus_dtx: bool,
     /// How much audio to put in a packet: what the far end wants, else what we want; 10 to 60, in steps of 10.
     pub ptime_ms: u8,
     /// We may send.

@@ -8,7 +8,7 @@ use engine::{CallSetup, Codec, EngineError, MasterKey, MediaParams, ReservedPort
 use rand::TryRng;
 use rand::rngs::SysRng;
 use signaling::net::local_ip_towards;
-use signaling::sdp::{AudioCodec, CryptoKey, Direction, LocalMedia, MediaPlan, SrtpPolicy, SrtpSuite};
+use signaling::sdp::{AudioCodec, CryptoKey, Direction, LocalMedia, MediaPlan, OpusFormat, SrtpPolicy, SrtpSuite};
 
 use super::call::{CallRecord, Media, MediaUp};
 use super::recording::Recorded;
@@ -46,7 +46,8 @@ impl Switchboard {
             keys,
             ..LocalMedia::new(addr)
         };
-        Ok((port, local))
+        let opus = OpusFormat { dtx: self.config.media.comfort_noise, ..local.opus };
+        Ok((port, LocalMedia { opus, ..local }))
     }
 
     /// The address that the far end is told to send audio to: the configured public one, else the one that is seen of us from
@@ -240,6 +241,7 @@ fn media_params(plan: &MediaPlan) -> MediaParams {
             clock_rate_hz: digits.clock_hz,
         }),
         comfort_noise: plan.comfort_noise,
+        opus_dtx: plan.opus_dtx,
         ptime_ms: plan.ptime_ms.into(),
         rtcp_mux: plan.rtcp_mux,
         srtp: plan.srtp.as_ref().map(|srtp| SrtpParams {
