@@ -4,6 +4,21 @@ use std::fs;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
+use thread_priority::{
+    RealtimeThreadSchedulePolicy, ThreadPriority, ThreadSchedulePolicy, set_thread_priority_and_policy,
+    thread_native_id,
+};
+
+/// Asks for real-time priority for the calling thread (`SCHED_FIFO`, 1 to 99). Without it the figures are those of a busy
+/// machine, and say so by their maxima.
+pub fn become_real_time(priority: u8) {
+    let Ok(value) = priority.try_into() else { return };
+    let _ = set_thread_priority_and_policy(
+        thread_native_id(),
+        ThreadPriority::Crossplatform(value),
+        ThreadSchedulePolicy::Realtime(RealtimeThreadSchedulePolicy::Fifo),
+    );
+}
 
 /// Keeps the calling thread, and all that it starts, to these cores; on a machine that has not got them nothing changes.
 ///

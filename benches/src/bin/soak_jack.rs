@@ -29,12 +29,9 @@ use engine::{
     CallHandle, CallId, CallSetup, CallStats, Engine, EngineConfig, MediaParams, PACKET_SAMPLES, TICK, TICK_SAMPLES,
 };
 use jackd::Jackd;
+use mr_sip_benches::cpu::become_real_time;
 use mr_sip_benches::timeline::{self, Panel};
 use serde::Serialize;
-use thread_priority::{
-    RealtimeThreadSchedulePolicy, ThreadPriority, ThreadSchedulePolicy, set_thread_priority_and_policy,
-    thread_native_id,
-};
 
 const PTIME: Duration = Duration::from_millis(20);
 /// Until jitter buffer and crossings have found their depth and learnt the drift.
@@ -193,7 +190,7 @@ fn run_crossing(
     late: &AtomicU64,
     stop: &AtomicBool,
 ) {
-    ask_for_priority();
+    become_real_time(PRIORITY);
     let tick_s = TICK.as_secs_f64() / (1.0 + arguments.ppm / 1e6);
     let begin = Instant::now();
     let mut number: u64 = 0;
@@ -216,7 +213,7 @@ fn run_crossing(
 
 /// The far end whose clock runs fast: a packet every 20 ms of it.
 fn send_rtp(socket: &UdpSocket, remote: SocketAddr, ppm: f64, stop: &AtomicBool) {
-    ask_for_priority();
+    become_real_time(PRIORITY);
     let packet_s = PTIME.as_secs_f64() / (1.0 + ppm / 1e6);
     let begin = Instant::now();
     let mut number: u64 = 0;
@@ -412,14 +409,4 @@ fn judge(figures: &Figures) -> Result<()> {
     ensure!(figures.crossing_samples_lost == 0, "{} samples were lost", figures.crossing_samples_lost);
     println!("no ring was more than {worst:.2} ms off its set point, and no sample was lost");
     Ok(())
-}
-
-fn ask_for_priority() {
-    let Ok(value) = PRIORITY.try_into() else { return };
-    // Without it the figures are those of a busy machine, and say so.
-    let _ = set_thread_priority_and_policy(
-        thread_native_id(),
-        ThreadPriority::Crossplatform(value),
-        ThreadSchedulePolicy::Realtime(RealtimeThreadSchedulePolicy::Fifo),
-    );
 }

@@ -12,10 +12,11 @@ use anyhow::{Result, anyhow};
 use engine::codec::{Codec, PCMU_PAYLOAD_TYPE};
 use engine::rtp::packet::Packet;
 use engine::{CallHandle, PACKET_SAMPLES};
+use mr_sip_benches::cpu::become_real_time;
 use mr_sip_benches::histogram::Summary;
 use serde::Serialize;
 
-use super::{FAR_END_TIMEOUT, Running, SAMPLE_MS, Way, ask_for_priority};
+use super::{FAR_END_PRIORITY, FAR_END_TIMEOUT, Running, SAMPLE_MS, Way};
 
 /// The beginning of what is said, and what counts as its arrival: half of what the limiter lets through.
 const LOUD: f32 = 0.6;
@@ -48,7 +49,7 @@ pub(super) fn measure(way: Way, time: Duration) -> Result<Figures> {
     let stop = AtomicBool::new(false);
     let (heard, written, halts) = std::thread::scope(|threads| {
         let listener = threads.spawn(|| listen(&far_end, &stop));
-        ask_for_priority();
+        become_real_time(FAR_END_PRIORITY);
         let mut random = fastrand::Rng::with_seed(2);
         let written = speak(&mut call, &mut random, time / 2);
         let halts = interrupt(&mut call, &mut random, time / 2);
@@ -104,7 +105,7 @@ fn interrupt(call: &mut CallHandle, random: &mut fastrand::Rng, time: Duration) 
 }
 
 fn listen(socket: &UdpSocket, stop: &AtomicBool) -> Result<Vec<Heard>> {
-    ask_for_priority();
+    become_real_time(FAR_END_PRIORITY);
     socket.set_read_timeout(Some(FAR_END_TIMEOUT))?;
     let (mut heard, mut bytes) = (Vec::new(), [0; 2_048]);
     while !stop.load(Ordering::Relaxed) {

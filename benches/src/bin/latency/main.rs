@@ -35,12 +35,9 @@ use engine::{
     PACKET_SAMPLES, TICK_SAMPLES, WriteResult,
 };
 use jackd::Jackd;
+use mr_sip_benches::cpu::become_real_time;
 use mr_sip_benches::histogram::{self, Row, Summary};
 use serde::Serialize;
-use thread_priority::{
-    RealtimeThreadSchedulePolicy, ThreadPriority, ThreadSchedulePolicy, set_thread_priority_and_policy,
-    thread_native_id,
-};
 
 const PTIME: Duration = Duration::from_millis(20);
 const SAMPLE_MS: f64 = 0.125;
@@ -355,19 +352,9 @@ fn exchange(
     })
 }
 
-fn ask_for_priority() {
-    let Ok(value) = FAR_END_PRIORITY.try_into() else { return };
-    // Without it the figures are those of a busy machine, and say so by their maxima.
-    let _ = set_thread_priority_and_policy(
-        thread_native_id(),
-        ThreadPriority::Crossplatform(value),
-        ThreadSchedulePolicy::Realtime(RealtimeThreadSchedulePolicy::Fifo),
-    );
-}
-
 /// Sends a packet every 20 ms, by the absolute clock.
 fn speak(socket: &UdpSocket, remote: SocketAddr, time: Duration) -> Result<Vec<Sighting>> {
-    ask_for_priority();
+    become_real_time(FAR_END_PRIORITY);
     let mut random = fastrand::Rng::with_seed(1);
     let mut sent = Vec::new();
     let begin = Instant::now();
@@ -399,7 +386,7 @@ fn speak(socket: &UdpSocket, remote: SocketAddr, time: Duration) -> Result<Vec<S
 
 /// Looks for impulses in what comes back.
 fn listen(socket: &UdpSocket, stop: &AtomicBool) -> Result<Vec<Sighting>> {
-    ask_for_priority();
+    become_real_time(FAR_END_PRIORITY);
     let mut heard: Vec<Sighting> = Vec::new();
     let mut loudest = 0.0;
     let mut bytes = [0; 2_048];
@@ -439,7 +426,7 @@ fn loudest_of(samples: &[f32]) -> Option<(usize, f32)> {
 
 /// Looks for impulses in what the ears hear; without JACK, says it back.
 fn watch(mut ears: EarTap, mut call: CallHandle, echo: bool, stop: &AtomicBool) -> Vec<Sighting> {
-    ask_for_priority();
+    become_real_time(FAR_END_PRIORITY);
     let mut seen = Vec::new();
     let mut count = 0;
     let generation = echo.then(|| {

@@ -12,7 +12,7 @@ use io_uring::{IoUring, cqueue, opcode, squeue, types};
 use mr_sip_benches::cpu;
 
 use crate::far_end::FarEnd;
-use crate::{MEDIA_PRIORITY, PHASES, RTP_BYTES, SRTP_TAG_BYTES, become_real_time, phase_of};
+use crate::{MEDIA_PRIORITY, PHASES, RTP_BYTES, SRTP_TAG_BYTES, phase_of};
 
 /// How packets come and go.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -38,7 +38,7 @@ pub(crate) fn measure(far_end: &mut FarEnd, means: Means, srtp: bool, core: usiz
     std::thread::scope(|scope| {
         let run = || {
             cpu::pin_to(&[core])?;
-            become_real_time(MEDIA_PRIORITY);
+            cpu::become_real_time(MEDIA_PRIORITY);
             match means {
                 Means::Calls => run(time, &mut Calls { sockets: &sockets, to, bytes: &bytes }),
                 Means::Uring => run(time, &mut Uring::new(&sockets, to, &bytes)?),

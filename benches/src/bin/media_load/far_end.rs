@@ -17,7 +17,7 @@ use engine::rtp::srtp::{MAX_TRAILER_BYTES, SrtpSession};
 use engine::{MasterKey, PACKET_SAMPLES, SrtpParams, SrtpSuite, TICK};
 use mr_sip_benches::cpu;
 
-use crate::{PHASES, RTP_BYTES, become_real_time, phase_of, tone};
+use crate::{PHASES, RTP_BYTES, phase_of, tone};
 
 /// Below the thread that is measured.
 const PRIORITY: u8 = 50;
@@ -87,7 +87,7 @@ struct Stream {
 /// The process.
 pub(crate) fn run(calls: usize, core: usize) -> Result<()> {
     cpu::pin_to(&cpu::all_but(core))?;
-    become_real_time(PRIORITY);
+    cpu::become_real_time(PRIORITY);
     let sockets = (0..calls).map(|_| UdpSocket::bind((Ipv4Addr::LOCALHOST, 0))).collect::<Result<Vec<_>, _>>()?;
     let mut ports = String::new();
     for socket in &sockets {

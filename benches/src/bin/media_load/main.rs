@@ -26,10 +26,6 @@ use far_end::FarEnd;
 use mr_sip_benches::cpu;
 use plotters::prelude::*;
 use serde::Serialize;
-use thread_priority::{
-    RealtimeThreadSchedulePolicy, ThreadPriority, ThreadSchedulePolicy, set_thread_priority_and_policy,
-    thread_native_id,
-};
 
 #[global_allocator]
 static ALLOCATOR: GuardedAllocator = GuardedAllocator;
@@ -288,16 +284,6 @@ fn allow_descriptors(count: usize) -> Result<()> {
     };
     ensure!(done == 0, "{count} descriptors are not allowed here (ulimit -n)");
     Ok(())
-}
-
-/// Asks for it. Without it the figures are those of a busy machine, and say so by their lateness.
-fn become_real_time(priority: u8) {
-    let Ok(value) = priority.try_into() else { return };
-    let _ = set_thread_priority_and_policy(
-        thread_native_id(),
-        ThreadPriority::Crossplatform(value),
-        ThreadSchedulePolicy::Realtime(RealtimeThreadSchedulePolicy::Fifo),
-    );
 }
 
 /// In which of the ticks of a packet a call sends, here and at the far end.

@@ -48,12 +48,12 @@ impl Server {
             return;
         }
         let token = Token(self.base.0 + 1 + slot);
-        if let Err(error) = self.registry.register(&mut stream, token, Interest::READABLE | Interest::WRITABLE) {
+        if let Err(error) = self.registry.register(&mut stream, token, Interest::READABLE) {
             log::warn!("control socket: cannot watch a connection: {error}");
             return;
         }
         self.serial += 1;
-        let connection = Some(Connection::new(stream, self.serial));
+        let connection = Some(Connection::new(stream, self.registry.clone(), token, self.serial));
         if slot == self.slots.len() {
             self.slots.push(connection);
         } else {

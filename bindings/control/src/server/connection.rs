@@ -1,8 +1,10 @@
 //! One connection: its socket, what has come of the next frame, and what waits to be written.
 
 use std::io::{self, ErrorKind, Read};
+use std::sync::Arc;
 
 use mio::net::UnixStream;
+use mio::{Interest, Registry, Token};
 
 use super::output::{Output, TooSlow};
 use super::session::ClientId;
@@ -16,6 +18,10 @@ const QUEUE: usize = 64 * 1024;
 #[derive(Debug)]
 pub(super) struct Connection {
     pub(super) stream: UnixStream,
+    registry: Arc<Registry>,
+    token: Token,
+    /// The socket took not all: it is watched for room. Else it is not, for every read of the client would make some.
+    full: bool,
     pub(super) decoder: Decoder,
     pub(super) output: Output,
     /// Counts connections, so that an answer does not reach whoever got the slot next.
@@ -42,9 +48,13 @@ pub(super) enum Got {
 }
 
 impl Connection {
-    pub(super) fn new(stream: UnixStream, serial: u64) -> Self {
+    /// A connection that is watched for what comes.
+    pub(super) fn new(stream: UnixStream, registry: Arc<Registry>, token: Token, serial: u64) -> Self {
         Self {
             stream,
+            registry,
+            token,
+            full: false,
             decoder: Decoder::new(),
             output: Output::default(),
             serial,
@@ -123,6 +133,17 @@ impl Connection {
         }
         if let Err(broken) = self.output.flush(&mut self.stream) {
             self.die(&broken.to_string());
+            return;
+        }
+        let full = !self.output.is_empty();
+        if full == self.full {
+            return;
+        }
+        self.full = full;
+        let interest = if full { Interest::READABLE | Interest::WRITABLE } else { Interest::READABLE };
+        // tells again of what is there already
+        if let Err(error) = self.registry.reregister(&mut self.stream, self.token, interest) {
+            self.die(&format!("it cannot be watched: {error}"));
         }
     }
 

@@ -143,8 +143,8 @@ impl Server {
         session.missed_bytes = 0;
         let missed = std::mem::take(&mut session.missed);
         let answer = id.and_then(|id| result_message(id, &reply).ok());
-        for text in answer.into_iter().chain(missed) {
-            let _ = connection.send_json(mode, &text);
+        for text in answer.iter().map(Vec::as_slice).chain(missed.iter().map(AsRef::as_ref)) {
+            let _ = connection.send_json(mode, text);
         }
         Ok(())
     }

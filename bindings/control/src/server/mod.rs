@@ -41,6 +41,7 @@ mod session;
 
 use std::collections::VecDeque;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use mio::event::Event as Readiness;
@@ -66,9 +67,10 @@ pub const GRACE: Duration = Duration::from_secs(5);
 const ACCEPT_RETRY: Duration = Duration::from_millis(100);
 /// An event for so many clients is written to them at once. With more it is queued for all.
 const FEW: usize = 8;
-/// To so many clients queued events are written before requests are looked for again: a write that wakes its reader may cost
-/// tens of microseconds.
+/// To so many clients at most queued events are written before requests are looked for again,
 const WRITES: usize = 8;
+/// and no longer than this: a write wakes its reader, which may take the processor for hundreds of microseconds.
+const WRITING: Duration = Duration::from_micros(200);
 
 /// What the daemon says of itself in `hello`, and how patient it is.
 #[derive(Debug, Clone)]
@@ -155,7 +157,7 @@ pub enum Input {
 #[derive(Debug)]
 pub struct Server {
     socket: OwnedSocket,
-    registry: Registry,
+    registry: Arc<Registry>,
     base: Token,
     config: ServerConfig,
     slots: Vec<Option<Connection>>,
@@ -182,7 +184,7 @@ impl Server {
         registry.register(&mut socket.listener, base, Interest::READABLE).map_err(failed)?;
         Ok(Self {
             socket,
-            registry,
+            registry: Arc::new(registry),
             base,
             config,
             slots: Vec::new(),
@@ -254,7 +256,7 @@ impl Server {
                 self.slots.get(*slot).is_some_and(|slot| slot.as_ref().is_some_and(|connection| connection.readable))
             };
             let Some(slot) = (self.turn..count).chain(0..self.turn.min(count)).find(readable) else {
-                self.write_events(WRITES);
+                self.write_events(WRITES, WRITING);
                 return None;
             };
             self.turn = slot + 1;
@@ -262,9 +264,18 @@ impl Server {
         }
     }
 
-    /// Writes the events that wait for the next clients, at most so many.
-    fn write_events(&mut self, clients: usize) {
-        for _ in 0..clients {
+    /// Whether events wait to be written, so that [`Self::next_input`] is to be called again soon.
+    pub fn is_writing(&self) -> bool {
+        !self.unsent.is_empty()
+    }
+
+    /// Writes the events that wait for the next clients, at most so many and for so long.
+    fn write_events(&mut self, clients: usize, limit: Duration) {
+        let begin = Instant::now();
+        for written in 0..clients {
+            if written > 0 && begin.elapsed() > limit {
+                return;
+            }
             let Some(slot) = self.unsent.pop_front() else { return };
             // a connection that took the place of the one that was meant loses nothing by being written to
             if let Some(Some(connection)) = self.slots.get_mut(slot) {
@@ -318,7 +329,7 @@ impl Server {
             return;
         }
         let text = match notification_message(event, time_ms) {
-            Ok(text) => text,
+            Ok(text) => Arc::from(text),
             Err(error) => {
                 log::error!("an event cannot be written: {error}");
                 return;
@@ -330,7 +341,7 @@ impl Server {
         }
     }
 
-    fn tell(&mut self, client: ClientId, text: &[u8], at_once: bool) {
+    fn tell(&mut self, client: ClientId, text: &Arc<[u8]>, at_once: bool) {
         let Some(session) = self.sessions.get_mut(client) else {
             return;
         };
@@ -352,7 +363,7 @@ impl Server {
             // like a connected client that does not read: better gone than with a gap
             self.expire(client);
         } else {
-            session.missed.push(text.to_vec());
+            session.missed.push(text.clone());
         }
     }
 
@@ -477,6 +488,6 @@ impl Server {
 impl Drop for Server {
     /// What was told last is still written, as far as the sockets take it.
     fn drop(&mut self) {
-        self.write_events(self.unsent.len());
+        self.write_events(self.unsent.len(), Duration::MAX);
     }
 }

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::fs::File;
 use std::io::{self, Read};
+use std::sync::Arc;
 use std::time::Instant;
 
 use crate::types::{CallId, EventFilter};
@@ -33,8 +34,8 @@ pub(super) struct Session {
     pub(super) slot: Option<usize>,
     /// When a session without a connection ends.
     pub(super) expires: Option<Instant>,
-    /// Events that it missed while it was away, as JSON texts.
-    pub(super) missed: Vec<Vec<u8>>,
+    /// Events that it missed while it was away, as JSON texts; those of all who are away are the same ones.
+    pub(super) missed: Vec<Arc<[u8]>>,
     pub(super) missed_bytes: usize,
     pub(super) audio_dropped: u64,
     channels: BTreeSet<u16>,

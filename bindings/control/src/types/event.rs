@@ -376,7 +376,7 @@ pub enum Event {
         /// Its generation.
         generation: u64,
     },
-    /// Every 200 ms while a response plays.
+    /// Every 200 ms while a response plays, for the first time within 200 ms.
     #[serde(rename = "response.progress")]
     ResponseProgress {
         /// Which call.

@@ -105,7 +105,8 @@ pub(crate) struct CallRecord {
     pub(crate) plays: BTreeSet<u64>,
     /// Where the response that plays began, since media began.
     pub(crate) response_began: Option<Duration>,
-    pub(crate) last_progress: Option<Instant>,
+    /// When the progress of the response that plays is told next.
+    pub(crate) next_progress: Option<Instant>,
     pub(crate) transcript: Vec<Line>,
     pub(crate) turns: Turns,
     /// The ears still listen, or have not yet told their last words.
@@ -161,7 +162,7 @@ impl CallRecord {
             speech: AgentSpeech::default(),
             plays: BTreeSet::new(),
             response_began: None,
-            last_progress: None,
+            next_progress: None,
             transcript: Vec::new(),
             turns: Turns::default(),
             heard: false,

@@ -13,6 +13,13 @@ use super::switchboard::{Channel, Switchboard};
 /// How often a playing response's progress is told.
 const PROGRESS: Duration = Duration::from_millis(200);
 
+/// When a response's progress is told first: at another time for each call, so that many calls in which the agent began at once
+/// do not tell it in one burst, for whose end other requests would have to wait.
+fn first_progress(number: u32) -> Duration {
+    let step = PROGRESS / 20;
+    step * (1 + number % 20)
+}
+
 impl Switchboard {
     /// Everything the media of a call can tell.
     pub(super) fn on_media(&mut self, number: u32, event: MediaEvent) {
@@ -34,7 +41,7 @@ impl Switchboard {
             }
             MediaEvent::ResponseStarted { .. } => {
                 record.response_began = record.media_time();
-                record.last_progress = Some(Instant::now());
+                record.next_progress = Some(Instant::now() + first_progress(number));
                 if let Some((response, generation)) = record.speech.playing() {
                     self.notify(&Event::ResponseStarted { call, response, generation });
                 }
@@ -214,11 +221,11 @@ impl Switchboard {
 
     fn tell_progress(&mut self, number: u32, now: Instant) {
         let Some(call) = self.calls.get_mut(&number) else { return };
-        let Some(last) = call.last_progress.filter(|last| now.duration_since(*last) >= PROGRESS) else { return };
+        let Some(due) = call.next_progress.filter(|due| now >= *due) else { return };
         let Media::Up(up) = &mut call.media else { return };
         let Some((response, generation)) = call.speech.playing() else { return };
         let position = call.speech.position(up.handle.voice());
-        call.last_progress = Some(last + PROGRESS);
+        call.next_progress = Some(due + PROGRESS);
         let id = call.id;
         let (played_ms, queued_ms) = (position.played_ms, position.queued_ms);
         self.notify(&Event::ResponseProgress { call: id, response, generation, played_ms, queued_ms });

@@ -57,6 +57,8 @@ use crate::exit::Exit;
 const MEDIA_LOST: Duration = Duration::from_secs(3);
 /// While calls have media the rings are looked at this often: half a packet.
 const TICK: Duration = Duration::from_millis(10);
+/// Calls are looked at this often at least while there is always something else to do.
+const PUMPED_WITHIN: Duration = Duration::from_millis(1);
 /// Without calls there is nothing to look at but JACK's state and overdue rings.
 const IDLE_TICK: Duration = Duration::from_millis(250);
 /// A shutdown waits this long for far ends to answer BYE and for last words.
@@ -227,7 +229,11 @@ impl Switchboard {
             let Some(event) = self.ears.try_recv() else { break };
             self.on_ears(event);
         }
-        self.pump(now);
+        // while events are written to hundreds of subscribers, one turn follows the other: not each need look at all calls
+        if !self.server.is_writing() || now.duration_since(self.pumped) >= PUMPED_WITHIN {
+            self.pumped = now;
+            self.pump(now);
+        }
         self.server.handle_timeout(now);
     }
 

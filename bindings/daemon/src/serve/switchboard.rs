@@ -100,6 +100,8 @@ pub(super) struct Switchboard {
     pub(super) jack: JackState,
     pub(super) began: Instant,
     pub(super) shutting_down: bool,
+    /// When the calls were looked at last.
+    pub(super) pumped: Instant,
 }
 
 impl Switchboard {
@@ -147,6 +149,7 @@ impl Switchboard {
             jack: JackState::Off,
             began,
             shutting_down: false,
+            pumped: Instant::now(),
         })
     }
 
@@ -215,7 +218,7 @@ impl Switchboard {
             if let Some(began) = call.response_began.take() {
                 call.add_line(control::types::Speaker::Agent, finished.text, began, began + played, None);
             }
-            call.last_progress = None;
+            call.next_progress = None;
         }
         if let Some(owner) = call.owner {
             self.channels.remove(&(owner, finished.channel));
