@@ -4,14 +4,22 @@
 //! One utterance is one request, a WAV of 16 kHz. What the server tells of its certainty (`verbose_json`) goes through the
 //! same guards as our own recogniser's; a server that tells nothing is believed.
 //!
-//! What holds: a request ends within [`HttpConfig::timeout`]; at most [`MOST_ANSWER_BYTES`] of an answer are read; the key
+//! A request that is not wanted any more is left alone, and its answer is not waited for: the next one goes to the server beside
+//! it, over a connection of its own.
+//!
+//! What holds: a request ends within [`HttpConfig::timeout`]; a worker has at most [`MOST_LEFT_ALONE`] and one under way; at most [`MOST_ANSWER_BYTES`] of an answer are read; the key
 //! goes to the configured host alone (no redirect is followed) and stands in no error or log; over `https` nothing goes to a
 //! server whose certificate is not trusted.
 
 use std::{
     fmt,
     path::{Path, PathBuf},
-    sync::atomic::{AtomicBool, Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+        mpsc::{Receiver, RecvTimeoutError, TryRecvError, sync_channel},
+    },
+    thread,
     time::Duration,
 };
 
@@ -37,6 +45,10 @@ const LEAST_SAMPLES: usize = WHISPER_RATE_HZ as usize / 2;
 const MOST_REASON_CHARS: usize = 200;
 /// A request is tried so often; the second time only after what may pass: no connection, 429, 5xx.
 const TRIES: usize = 2;
+/// So many requests a worker leaves alone; then it waits for one of them, so that a slow server is not buried.
+pub const MOST_LEFT_ALONE: usize = 4;
+/// How often a worker that waits for an answer looks whether it is still wanted.
+const LOOK: Duration = Duration::from_millis(5);
 /// Separates the parts of a request; audio is in the last one, where the length of the whole tells the end.
 const BOUNDARY: &str = "mr-sip-7d1f0a52c9e34b8f";
 
@@ -72,7 +84,10 @@ impl fmt::Debug for HttpConfig {
 
 /// The server as a source of recognisers, for [`Ears::start_with`](crate::Ears::start_with).
 #[derive(Debug)]
-pub struct HttpRecognizers {
+pub struct HttpRecognizers(Arc<Server>);
+
+#[derive(Debug)]
+struct Server {
     config: HttpConfig,
     place: String,
     agent: Agent,
@@ -112,41 +127,63 @@ impl HttpRecognizers {
             .build()
             .new_agent();
         let place = format!("{}/audio/transcriptions", config.url.trim_end_matches('/'));
-        Ok(Self { config, place, agent })
+        Ok(Self(Arc::new(Server { config, place, agent })))
     }
 }
 
 impl Recognizers for HttpRecognizers {
     fn create(&self) -> Result<Box<dyn Recognizer + '_>, AsrError> {
-        Ok(Box::new(HttpRecognizer { server: self }))
+        Ok(Box::new(HttpRecognizer { server: Arc::clone(&self.0), left_alone: Vec::new() }))
     }
 }
 
+/// What came of a request.
+type Outcome = Result<Vec<u8>, RecognizeError>;
+
 /// One worker's way to the server. Connections are kept and shared by the agent.
 #[derive(Debug)]
-struct HttpRecognizer<'a> {
-    server: &'a HttpRecognizers,
+struct HttpRecognizer {
+    server: Arc<Server>,
+    /// Requests whose answers nobody waits for any more.
+    left_alone: Vec<Receiver<Outcome>>,
 }
 
-impl Recognizer for HttpRecognizer<'_> {
+impl HttpRecognizer {
+    /// Whether one more request may be left alone.
+    fn may_leave(&mut self) -> bool {
+        self.left_alone.retain(|request| matches!(request.try_recv(), Err(TryRecvError::Empty)));
+        self.left_alone.len() < MOST_LEFT_ALONE
+    }
+}
+
+impl Recognizer for HttpRecognizer {
     fn recognize(&mut self, samples: &[f32], hints: &Hints, abort: &AtomicBool) -> Result<Hypothesis, RecognizeError> {
+        if abort.load(Ordering::Relaxed) {
+            return Err(RecognizeError::Aborted);
+        }
         let body = self.server.request(samples, hints);
-        let mut reason = String::new();
-        for _ in 0..TRIES {
-            if abort.load(Ordering::Relaxed) {
-                return Err(RecognizeError::Aborted);
-            }
-            match self.server.ask(&body) {
-                Ok(answer) if abort.load(Ordering::Relaxed) => {
-                    drop(answer);
+        let unwanted = Arc::new(AtomicBool::new(false));
+        let (told, answer) = sync_channel(1);
+        let (server, given_up) = (Arc::clone(&self.server), Arc::clone(&unwanted));
+        thread::Builder::new()
+            .name("asr-request".into())
+            .spawn(move || told.send(server.ask(&body, &given_up)))
+            .map_err(|error| RecognizeError::Failed(format!("no thread for a request: {error}")))?;
+        loop {
+            match answer.recv_timeout(LOOK) {
+                Ok(_) if abort.load(Ordering::Relaxed) => return Err(RecognizeError::Aborted),
+                Ok(outcome) => return read(&outcome?).map_err(RecognizeError::Failed),
+                Err(RecvTimeoutError::Disconnected) => {
+                    return Err(RecognizeError::Failed("a request ended without an answer".into()));
+                }
+                Err(RecvTimeoutError::Timeout) if abort.load(Ordering::Relaxed) && self.may_leave() => {
+                    unwanted.store(true, Ordering::Relaxed);
+                    self.left_alone.push(answer);
                     return Err(RecognizeError::Aborted);
                 }
-                Ok(answer) => return read(&answer).map_err(RecognizeError::Failed),
-                Err(Failure::Passing(why)) => reason = why,
-                Err(Failure::Lasting(why)) => return Err(RecognizeError::Failed(why)),
+                Err(RecvTimeoutError::Timeout) => {}
             }
         }
-        Err(RecognizeError::Failed(reason))
     }
 }
 
@@ -158,7 +195,7 @@ enum Failure {
     Lasting(String),
 }
 
-impl HttpRecognizers {
+impl Server {
     /// `multipart/form-data` (RFC 7578).
     fn request(&self, samples: &[f32], hints: &Hints) -> Vec<u8> {
         let language = hints.language.as_deref().unwrap_or(&self.config.language);
@@ -187,7 +224,23 @@ impl HttpRecognizers {
         body
     }
 
-    fn ask(&self, body: &[u8]) -> Result<Vec<u8>, Failure> {
+    /// The answer to a request, which is tried again where that may help and it is still wanted.
+    fn ask(&self, body: &[u8], unwanted: &AtomicBool) -> Outcome {
+        let mut reason = String::new();
+        for _ in 0..TRIES {
+            if unwanted.load(Ordering::Relaxed) {
+                return Err(RecognizeError::Aborted);
+            }
+            match self.try_once(body) {
+                Ok(answer) => return Ok(answer),
+                Err(Failure::Passing(why)) => reason = why,
+                Err(Failure::Lasting(why)) => return Err(RecognizeError::Failed(why)),
+            }
+        }
+        Err(RecognizeError::Failed(reason))
+    }
+
+    fn try_once(&self, body: &[u8]) -> Result<Vec<u8>, Failure> {
         let mut request =
             self.agent.post(&self.place).header("content-type", format!("multipart/form-data; boundary={BOUNDARY}"));
         if let Some(key) = &self.config.key {
@@ -377,7 +430,7 @@ mod tests {
         let error = HttpRecognizers::new(config("http://a/v1", "sesame\r\nx: y")).unwrap_err().to_string();
         assert!(error.contains("key") && !error.contains("sesame"), "{error}");
         let fine = HttpRecognizers::new(config("https://a/v1/", "sesame")).unwrap();
-        assert_eq!(fine.place, "https://a/v1/audio/transcriptions");
+        assert_eq!(fine.0.place, "https://a/v1/audio/transcriptions");
         assert!(!format!("{fine:?}").contains("sesame"));
     }
 }

@@ -5,7 +5,10 @@ mod common;
 use std::{
     io::{BufRead, BufReader, Write},
     net::{TcpListener, TcpStream},
-    sync::{Arc, Mutex, atomic::AtomicBool},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
     time::{Duration, Instant},
 };
 
@@ -14,7 +17,7 @@ use common::{
 };
 use mr_sip_asr::{
     CallSettings, Ears,
-    http::{HttpConfig, HttpRecognizers},
+    http::{HttpConfig, HttpRecognizers, MOST_LEFT_ALONE},
     recognizer::{Hints, RecognizeError, Recognizers},
 };
 
@@ -160,6 +163,31 @@ fn a_server_that_never_answers_costs_no_more_than_the_time_that_it_is_given() {
     let outcome = ask(&server, Duration::from_millis(200), &Hints::default());
     assert!(matches!(outcome, Err(RecognizeError::Failed(_))), "{outcome:?}");
     assert!(began.elapsed() < Duration::from_secs(20), "{:?}", began.elapsed());
+}
+
+#[test]
+fn an_answer_that_is_not_wanted_any_more_is_not_waited_for() {
+    let never = (0, "");
+    let answers = [never, never, never, never, (200, r#"{"text":"hello"}"#)];
+    let server = Server::answering(&answers);
+    let recognizers = server.recognizers(LONG);
+    let mut recognizer = recognizers.create().unwrap();
+    for partial in 1..=MOST_LEFT_ALONE {
+        let abort = AtomicBool::new(false);
+        let outcome = std::thread::scope(|scope| {
+            scope.spawn(|| {
+                while server.seen().len() < partial {
+                    std::thread::yield_now();
+                }
+                abort.store(true, Ordering::Relaxed);
+            });
+            recognizer.recognize(&[0.1; 16_000], &Hints::default(), &abort)
+        });
+        assert_eq!(outcome.unwrap_err(), RecognizeError::Aborted);
+    }
+    // none of them was answered, and the next one is all the same
+    let heard = recognizer.recognize(&[0.1; 16_000], &Hints::default(), &AtomicBool::new(false)).unwrap();
+    assert_eq!(heard.text, "hello");
 }
 
 #[test]
