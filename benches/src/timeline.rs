@@ -49,7 +49,8 @@ fn draw_panel(panel: &Panel, end: f64, area: &DrawingArea<SVGBackend<'_>, plotte
     let values = panel.lines.iter().flat_map(|(_, points)| points).map(|point| point.1);
     let below = values.clone().chain(panel.bounds.iter().copied()).any(|value| value < 0.0);
     // the names of the lines stand above them
-    let reach = values.map(f64::abs).fold(panel.at_least, f64::max) * 1.4;
+    let room = 1.1 + 0.17 * panel.lines.len() as f64;
+    let reach = values.map(f64::abs).fold(panel.at_least, f64::max) * room;
     let mut chart = ChartBuilder::on(area)
         .caption(&panel.title, ("sans-serif", 15).into_font().color(&INK))
         .margin_left(10)

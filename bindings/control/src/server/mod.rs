@@ -67,9 +67,9 @@ pub const GRACE: Duration = Duration::from_secs(5);
 const ACCEPT_RETRY: Duration = Duration::from_millis(100);
 /// An event for so many clients is written to them at once. With more it is queued for all.
 const FEW: usize = 8;
-/// To so many clients at most queued events are written before requests are looked for again,
+/// To so many clients at most queued events are written before requests are looked for again.
 const WRITES: usize = 8;
-/// and no longer than this: a write wakes its reader, which may take the processor for hundreds of microseconds.
+/// How long that may take: a write wakes its reader, which may then have the processor for hundreds of microseconds.
 const WRITING: Duration = Duration::from_micros(200);
 
 /// What the daemon says of itself in `hello`, and how patient it is.
