@@ -7,9 +7,9 @@
 //! A request that is not wanted any more is left alone, and its answer is not waited for: the next one goes to the server beside
 //! it, over a connection of its own.
 //!
-//! What holds: a request ends within [`HttpConfig::timeout`]; a worker has at most [`MOST_LEFT_ALONE`] and one under way; at most [`MOST_ANSWER_BYTES`] of an answer are read; the key
-//! goes to the configured host alone (no redirect is followed) and stands in no error or log; over `https` nothing goes to a
-//! server whose certificate is not trusted.
+//! What holds: a request ends within [`HttpConfig::timeout`]; a worker has at most [`MOST_LEFT_ALONE`] and one under way; at
+//! most [`MOST_ANSWER_BYTES`] of an answer are read; the key goes to the configured host alone (no redirect is followed) and
+//! stands in no error or log; over `https` nothing goes to a server whose certificate is not trusted.
 
 use std::{
     fmt,
@@ -411,6 +411,32 @@ mod tests {
         let mut long = Vec::new();
         write_wav(&mut long, &vec![0.0; 2 * MOST_SAMPLES]);
         assert_eq!(long.len(), 44 + 2 * MOST_SAMPLES);
+    }
+
+    #[test]
+    fn no_more_requests_are_left_alone_than_a_slow_server_can_bear() {
+        let config = HttpConfig {
+            url: "http://a/v1".into(),
+            key: None,
+            model: "whisper-1".into(),
+            language: "en".into(),
+            timeout: Duration::from_secs(1),
+            ca: None,
+        };
+        let server = HttpRecognizers::new(config).unwrap().0;
+        let mut recognizer = HttpRecognizer { server, left_alone: Vec::new() };
+        let mut under_way = Vec::new();
+        for _ in 0..MOST_LEFT_ALONE {
+            assert!(recognizer.may_leave());
+            let (told, answer) = sync_channel(1);
+            under_way.push(told);
+            recognizer.left_alone.push(answer);
+        }
+        assert!(!recognizer.may_leave());
+        under_way[1].send(Ok(Vec::new())).unwrap();
+        assert!(recognizer.may_leave(), "one was answered");
+        drop(under_way);
+        assert!(recognizer.may_leave() && recognizer.left_alone.is_empty(), "all have ended");
     }
 
     #[test]

@@ -37,8 +37,8 @@ pub struct MediaParams {
     /// The payload type of comfort noise (RFC 3389), if agreed: then nothing is sent while nobody speaks. Comfort noise that
     /// comes is always understood.
     pub comfort_noise: Option<u8>,
-    /// Whether pauses are left out of the Opus that we send (RFC 7587 section 3.1.3, `usedtx`). Left out by the far end, they
-    /// are always understood.
+    /// Whether pauses are left out of the Opus that we send (RFC 7587 section 3.1.3, `usedtx`). Those that the far
+    /// end leaves out are always understood from the packet of a byte or two that begins them.
     pub opus_dtx: bool,
     /// How long the packets are that we send: 10, 20, 30, 40 or 60 ms (Opus: not 30). Anything else becomes the next
     /// shorter one. What the far end sends may have any length from 5 to 120 ms.

@@ -1,7 +1,7 @@
 //! The command whose round trip is measured, and its floor: an echo of as many bytes over a bare Unix socket.
 //!
-//! Both are asked for in turn by one thread, so that they meet the same machine; it has real-time priority where that is allowed,
-//! for how long the bench's own threads wait for each other is not the daemon's.
+//! Both are asked for in turn by one thread, so that they meet the same machine; it and the one that echoes have real-time priority
+//! where that is allowed, for how long the bench's own threads wait for each other is not the daemon's.
 
 use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
@@ -19,7 +19,7 @@ use mr_sip_benches::cpu::become_real_time;
 
 /// A command and an echo take turns, one of them each beat. No multiple of the daemon's own 10 ms, whose every moment is to be met.
 const BEAT: Duration = Duration::from_micros(3_500);
-/// Of the thread that asks: below the daemon's media thread.
+/// Of the thread that asks, and of the one that echoes, which it starts: below the daemon's media thread.
 const PRIORITY: u8 = 10;
 /// After this without an echo the bench fails.
 const ECHO_LIMIT: Duration = Duration::from_secs(10);
